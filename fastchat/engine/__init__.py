@@ -1,0 +1,1 @@
+"""Text generation: token ids in, token events out. Knows no HTTP."""

@@ -1,0 +1,156 @@
+"""Loads a model folder into an engine, with its tokenizer and chat template.
+
+Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastchat.chat import ChatRenderer, TemplateChatRenderer, YuanChatRenderer
+from fastchat.conversation import Conversation, get_conv_template
+from fastchat.engine.plain import PlainEngine
+from fastchat.engine.served import ServedModel, TextCodec
+from fastchat.errors import SettingsError
+from fastchat.model.model_adapter import (
+    generation_defaults,
+    get_chat_renderer,
+    get_conversation_template,
+    load_model,
+)
+from fastchat.model.model_folder import local_folder
+from fastchat.model.text_stream import GenericTextStream, TextStream, YuanTextStream
+from fastchat.model.tokenization_yuan import YuanTokenizer
+from fastchat.utils import get_context_length
+
+
+def load_served_model(
+    model_path: str,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    num_gpus: int = 1,
+    max_gpu_memory: str | None = None,
+    revision: str = "main",
+    load_8bit: bool = False,
+    conv_template: str | None = None,
+    seed: int | None = None,
+) -> ServedModel:
+    """Loads a model so that a worker or a terminal can ask it.
+
+    Args:
+        model_path: folder or hub id.
+        device, dtype, num_gpus, max_gpu_memory, revision, load_8bit: see `load_model`.
+        conv_template: a template's name, or a .json file that holds one; the model's own
+            if None.
+        seed: for requests that name none.
+
+    Raises:
+        CheckpointError: nothing readable there, or another network.
+        SettingsError: a device that is not there, or an unknown template.
+    """
+    chosen = None if conv_template is None else read_conv_template(conv_template)
+    folder = str(local_folder(model_path, revision=revision))
+    model, tokenizer = load_model(
+        folder,
+        device=device,
+        num_gpus=num_gpus,
+        max_gpu_memory=max_gpu_memory,
+        dtype=dtype,
+        load_8bit=load_8bit,
+    )
+    end_ids = end_token_ids(model, tokenizer)
+    codec = codec_of(tokenizer)
+    defaults = generation_defaults(folder)
+    engine = PlainEngine(
+        model,
+        text_stream=partial(_text_stream, tokenizer),
+        token_text=lambda token: codec.decode_ids([token]),
+        end_ids=end_ids,
+        special_ids=special_token_ids(tokenizer),
+        context_length=get_context_length(model.config),
+    )
+    return ServedModel(
+        path=model_path,
+        engine=engine,
+        codec=codec,
+        chat=_renderer(tokenizer, folder, chosen),
+        conversation=chosen or get_conversation_template(folder),
+        stop_token_ids=end_ids,
+        defaults=defaults if seed is None else defaults | {"seed": seed},
+    )
+
+
+def read_conv_template(name: str) -> Conversation:
+    """A registered template, or one from a .json file with a Conversation's fields.
+
+    Raises:
+        SettingsError: no such template, or a file that does not hold one.
+    """
+    if not name.endswith(".json"):
+        return get_conv_template(name)
+    known = {field.name for field in fields(Conversation)}
+    try:
+        values = json.loads(Path(name).read_text(encoding="utf-8"))
+        template = Conversation(**values)
+        return replace(template, roles=(template.roles[0], template.roles[1]))
+    except (OSError, ValueError, TypeError, IndexError) as error:
+        raise SettingsError(
+            f"--conv-template {name} does not hold a conversation template: {error}",
+            hint=f"It is a JSON object with fields among {', '.join(sorted(known))}.",
+        ) from error
+
+
+def end_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """A model's own end tokens: the tokenizer's, and those of its generation config."""
+    stated = getattr(model, "generation_config", None)
+    ids = getattr(stated, "eos_token_id", None)
+    listed = ids if isinstance(ids, list) else [ids]
+    found = [tokenizer.eos_token_id, *listed]
+    return tuple(dict.fromkeys(token for token in found if token is not None))
+
+
+def special_token_ids(tokenizer: Any) -> dict[str, int]:
+    """The special tokens of a tokenizer by their text."""
+    return dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+
+
+class LibraryCodec:
+    """A transformers tokenizer as a `TextCodec`."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def encode_ids(self, text: str, *, parse_special: bool = True) -> list[int]:
+        """See `TextCodec.encode_ids`."""
+        encoded = self._tokenizer(text, split_special_tokens=not parse_special)
+        return list(encoded["input_ids"])
+
+    def decode_ids(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """See `TextCodec.decode_ids`."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+
+def codec_of(tokenizer: Any) -> TextCodec:
+    """How a tokenizer turns text into ids and back."""
+    return tokenizer if isinstance(tokenizer, YuanTokenizer) else LibraryCodec(tokenizer)
+
+
+def _text_stream(tokenizer: Any) -> TextStream:
+    if isinstance(tokenizer, YuanTokenizer):
+        return YuanTextStream(tokenizer, skip_special_tokens=True)
+    return GenericTextStream(tokenizer, skip_special_tokens=True)
+
+
+def _renderer(tokenizer: Any, folder: str, chosen: Conversation | None) -> ChatRenderer:
+    if chosen is None:
+        return get_chat_renderer(tokenizer, folder)
+    if chosen.name == "yuan2" and isinstance(tokenizer, YuanTokenizer):
+        return YuanChatRenderer(tokenizer)
+    return TemplateChatRenderer(chosen, tokenizer)

@@ -1,0 +1,21 @@
+"""Models and tokenizers. Importing this package registers Yuan2 with transformers' Auto classes.
+
+import fastchat.model
+model = transformers.AutoModelForCausalLM.from_pretrained(path_of_a_yuan2_checkpoint)
+"""
+
+from __future__ import annotations
+
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from fastchat.model.configuration_yuan import YuanConfig
+from fastchat.model.modeling_yuan import YuanForCausalLM, YuanModel
+from fastchat.model.tokenization_yuan import YuanTokenizer
+from fastchat.model.tokenizer_loading import load_tokenizer
+
+AutoConfig.register("yuan", YuanConfig, exist_ok=True)
+AutoModel.register(YuanConfig, YuanModel, exist_ok=True)
+AutoModelForCausalLM.register(YuanConfig, YuanForCausalLM, exist_ok=True)
+AutoTokenizer.register(YuanConfig, YuanTokenizer, exist_ok=True)
+
+__all__ = ["YuanConfig", "YuanForCausalLM", "YuanModel", "YuanTokenizer", "load_tokenizer"]

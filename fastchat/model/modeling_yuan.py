@@ -1,0 +1,466 @@
+"""The Yuan 2.0 network (2B, 51B, 102B) for transformers.
+
+Llama's frame with two changes: queries and keys are projected from *locally filtered*
+states (two causal convolutions over the two tokens before; Wu et al., "YUAN 2.0", 2023,
+arXiv:2311.15786), and the published q and k matrices interleave heads. Knows nothing of
+tokenizers or of text.
+
+Shapes: B batch, S new tokens, T all tokens so far, H hidden, N heads, D = H / N, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from einops import rearrange
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.generation.utils import GenerationMixin
+from transformers.masking_utils import create_causal_mask, create_recurrent_attention_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import (
+    ALL_ATTENTION_FUNCTIONS,
+    PreTrainedModel,
+    slice_logits_to_keep,
+)
+from transformers.models.llama.modeling_llama import (
+    LlamaRotaryEmbedding,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from fastchat.errors import CheckpointError
+from fastchat.model.configuration_yuan import YuanConfig
+from fastchat.model.predecessors import (
+    Predecessors,
+    is_packed,
+    skip_padding,
+    split_documents,
+    take,
+)
+
+FILTER_NORM_EPS = 1e-6  # fixed in the published network, whatever rms_norm_eps says
+
+
+class YuanRMSNorm(nn.Module):
+    """Root-mean-square norm with fp32 statistics (Zhang and Sennrich, 2019)."""
+
+    def __init__(self, hidden_size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.variance_epsilon = eps
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        exact = hidden_states.float()
+        exact = exact * torch.rsqrt(exact.square().mean(-1, keepdim=True) + self.variance_epsilon)
+        return exact.to(self.weight.dtype) * self.weight
+
+
+class YuanPairConv(nn.Conv2d):
+    """A convolution over each token and the one before it, in the published layout.
+
+    A (2, 1) kernel; tap 0 is the earlier token. Computed as one matrix product, which is
+    several times faster than a convolution on the shapes that occur here.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=(2, 1))
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """(B, in, 2, S) pairs of earlier and current states -> (B, out, 1, S)."""
+        weight = rearrange(self.weight, "out channel tap 1 -> out (tap channel)")
+        rows = rearrange(pairs, "b channel tap s -> b s (tap channel)")
+        return rearrange(nn.functional.linear(rows, weight, self.bias), "b s out -> b out 1 s")
+
+
+class YuanLocalFilter(nn.Module):
+    """Localized filtering: each token mixed with the two before it."""
+
+    def __init__(self, config: YuanConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.layer_idx = layer_idx
+        self.conv1 = YuanPairConv(config.hidden_size, config.hidden_size // 2)
+        self.conv2 = YuanPairConv(config.hidden_size // 2, config.hidden_size)
+        self.output_layernorm = YuanRMSNorm(config.hidden_size, eps=FILTER_NORM_EPS)
+
+    def forward(
+        self, hidden_states: Tensor, predecessors: Predecessors | None, cache: Cache | None
+    ) -> Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        narrow = self._stage(0, self.conv1, hidden_states, predecessors, cache)  # (B, S, H/2)
+        wide = self._stage(1, self.conv2, narrow, predecessors, cache)  # (B, S, H)
+        filtered: Tensor = self.output_layernorm(wide + hidden_states)
+        return filtered
+
+    def _stage(
+        self,
+        stage: int,
+        conv: nn.Module,
+        states: Tensor,
+        predecessors: Predecessors | None,
+        cache: Cache | None,
+    ) -> Tensor:
+        before = self._state_before(stage, states, cache)  # (B, 1, C)
+        row = torch.cat([before, states], dim=1)  # (B, S + 1, C)
+        previous = row[:, :-1] if predecessors is None else take(row, predecessors.previous)
+        if cache is not None:
+            latest = predecessors.latest if predecessors is not None else None
+            seen = states if latest is None else take(row, latest)
+            cache.update_conv_state(
+                seen.transpose(1, 2), self.layer_idx, state_idx=stage, conv_kernel_size=1
+            )
+        pairs = torch.stack([previous, states], dim=2)  # (B, S, 2, C)
+        filtered: Tensor = conv(rearrange(pairs, "b s tap c -> b c tap s"))
+        return rearrange(filtered, "b c 1 s -> b s c")
+
+    def _state_before(self, stage: int, states: Tensor, cache: Cache | None) -> Tensor:
+        if cache is not None and cache.has_previous_state(self.layer_idx, stage):
+            kept: Tensor = cache.layers[self.layer_idx].conv_states[stage]
+            return kept[..., -1:].transpose(1, 2)
+        # Nothing comes before: exactly zero in both stages, not the first stage's bias.
+        return states.new_zeros(states.shape[0], 1, states.shape[2])
+
+
+class YuanAttention(nn.Module):
+    """Causal multi-head attention; queries and keys from filtered, values from plain states."""
+
+    def __init__(self, config: YuanConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = config.head_dim
+        self.scaling = self.head_dim**-0.5
+        self.num_key_value_groups = 1
+        self.is_causal = True
+        size = config.hidden_size
+        self.q_proj = nn.Linear(size, size, bias=False)
+        self.k_proj = nn.Linear(size, size, bias=False)
+        self.v_proj = nn.Linear(size, size, bias=False)
+        self.o_proj = nn.Linear(size, size, bias=False)
+        self.lf_gate = YuanLocalFilter(config, layer_idx)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None = None,
+        predecessors: Predecessors | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, S, H) -> (B, S, H) and, where the kernel has them, weights (B, N, S, T)."""
+        filtered = self.lf_gate(hidden_states, predecessors, past_key_values)
+        mixed = torch.cat([self.q_proj(filtered), self.k_proj(filtered)], dim=-1)  # (B, S, 2H)
+        query, key = rearrange(mixed, "b s (n two d) -> two b n s d", two=2, d=self.head_dim)
+        value = rearrange(self.v_proj(hidden_states), "b s (n d) -> b n s d", d=self.head_dim)
+        query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)  # (B, N, T, D)
+        attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        output, weights = attend(
+            self, query, key, value, attention_mask, dropout=0.0, scaling=self.scaling, **kwargs
+        )
+        return self.o_proj(output.flatten(2).contiguous()), weights  # (B, S, N, D) -> (B, S, H)
+
+
+class YuanMLP(nn.Module):
+    """Gated feed-forward; the activation is on `up`, the reverse of Llama's."""
+
+    def __init__(self, config: YuanConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.act_fn = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        gated = self.act_fn(self.up_proj(hidden_states)) * self.gate_proj(hidden_states)
+        output: Tensor = self.down_proj(gated)
+        return output
+
+
+class YuanDecoderLayer(GradientCheckpointingLayer):
+    """Pre-norm attention and feed-forward, each added to the residual stream."""
+
+    def __init__(self, config: YuanConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.self_attn = YuanAttention(config, layer_idx)
+        self.mlp = YuanMLP(config)
+        self.input_layernorm = YuanRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = YuanRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        attended, _ = self.self_attn(self.input_layernorm(hidden_states), **kwargs)
+        hidden_states = hidden_states + attended
+        output: Tensor = self.mlp(self.post_attention_layernorm(hidden_states))
+        return hidden_states + output
+
+
+class YuanPreTrainedModel(PreTrainedModel):
+    """What all Yuan2 models share: initialisation, loading and saving."""
+
+    config_class = YuanConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["YuanDecoderLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {
+        "hidden_states": YuanDecoderLayer,
+        "attentions": YuanAttention,
+    }
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, but weights that do not fit the network are an error.
+
+        Raises:
+            CheckpointError: missing, extra or misshaped weights.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        kwargs.setdefault("ignore_mismatched_sizes", True)
+        path = str(kwargs.get("pretrained_model_name_or_path", args[0] if args else ""))
+        try:
+            model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"A weight file in {path} is damaged: {error}.",
+                hint="Copy or download the checkpoint again.",
+            ) from error
+        _refuse_misfit(path, info, model)
+        return (model, info) if wants_info else model
+
+
+def _refuse_misfit(path: str, info: Mapping[str, Any], model: PreTrainedModel) -> None:
+    misshaped = [
+        f"{name} {tuple(there)} instead of {tuple(expected)}"
+        for name, there, expected in info["mismatched_keys"]
+    ]
+    for problem, names in (
+        ("lacks the weights", sorted(info["missing_keys"])),
+        ("has weights that Yuan2 does not know", sorted(info["unexpected_keys"])),
+        ("has weights of other shapes than config.json says", sorted(misshaped)),
+    ):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise CheckpointError(
+                f"The checkpoint {path} {problem}: {', '.join(names[:5])}{more}.",
+                hint="Check that all weight files are there and belong to this config.json.",
+            )
+    tied = model._tied_weights_keys if model.config.tie_word_embeddings else {}
+    if any(name not in model.all_tied_weights_keys for name in tied or {}):
+        raise CheckpointError(
+            f"config.json in {path} says tie_word_embeddings: true, but lm_head.weight differs"
+            " from model.embed_tokens.weight.",
+            hint="Set tie_word_embeddings to false, or remove lm_head.weight.",
+        )
+
+
+class YuanModel(YuanPreTrainedModel):
+    """Embedding, decoder layers and final norm."""
+
+    def __init__(self, config: YuanConfig) -> None:
+        super().__init__(config)
+        # No padding row: pad is <eod> in the config, and its row has to train.
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            YuanDecoderLayer(config, index) for index in range(config.num_hidden_layers)
+        )
+        self.norm = YuanRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.rotary_emb = LlamaRotaryEmbedding(config=config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | dict[str, Tensor | None] | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states (B, S, H) after the final norm.
+
+        Args:
+            input_ids: (B, S); or `inputs_embeds` (B, S, H).
+            attention_mask: (B, T), zero at padding on either side; or transformers' masks
+                for compiled generation.
+            position_ids: (B, S). Positions that restart at 0 inside a row pack documents:
+                attention and filter stay within each. Packing excludes caching.
+            past_key_values: keys, values and filter states so far.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give either input_ids or inputs_embeds, not both and not neither.")
+        hidden_states = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        packed = past_key_values is None and is_packed(position_ids)
+        if packed and isinstance(attention_mask, Tensor) and bool(attention_mask.all()):
+            attention_mask = None
+        packed = packed and attention_mask is None
+        if use_cache and past_key_values is None and not packed:
+            past_key_values = DynamicCache(config=self.config)
+        if position_ids is None:
+            past = past_key_values.get_seq_length() if past_key_values is not None else 0
+            places = torch.arange(hidden_states.shape[1], device=hidden_states.device)
+            position_ids = (places + past)[None]
+
+        masks = self._masks(hidden_states, attention_mask, past_key_values, position_ids)
+        predecessors = None
+        if packed:
+            rows = position_ids.expand(hidden_states.shape[0], -1)
+            predecessors = split_documents(rows)
+        elif masks["linear_attention"] is not None:
+            predecessors = skip_padding(masks["linear_attention"])
+        position_embeddings = self.rotary_emb(hidden_states, position_ids)
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                attention_mask=masks["full_attention"],
+                position_embeddings=position_embeddings,
+                predecessors=predecessors,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.norm(hidden_states),
+            past_key_values=past_key_values if use_cache else None,
+        )
+
+    def _masks(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | dict[str, Tensor | None] | None,
+        cache: Cache | None,
+        position_ids: Tensor,
+    ) -> dict[str, Tensor | None]:
+        if isinstance(attention_mask, dict):
+            return attention_mask
+        return {
+            "full_attention": create_causal_mask(
+                config=self.config,
+                inputs_embeds=hidden_states,
+                attention_mask=attention_mask,
+                past_key_values=cache,
+                position_ids=position_ids,
+            ),
+            "linear_attention": create_recurrent_attention_mask(
+                config=self.config,
+                inputs_embeds=hidden_states,
+                attention_mask=attention_mask,
+                past_key_values=cache,
+            ),
+        }
+
+
+class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
+    """Yuan2 with its output matrix: next-token logits and the shifted loss."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: YuanConfig) -> None:
+        super().__init__(config)
+        self.model = YuanModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits (B, S, V) and, with labels (B, S), the mean next-token loss.
+
+        Args:
+            labels: aligned with `input_ids`: position t predicts labels[t + 1]; -100 is
+                ignored.
+            logits_to_keep: how many last positions, or which, get logits; 0 is all.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
+            )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; rows may be padded on either side."""
+        prompts = inputs if inputs is not None else kwargs.get("input_ids")
+        mask = kwargs.get("attention_mask")
+        if prompts is None or mask is None or bool(mask[:, -1].all()):
+            return super().generate(inputs, *args, **kwargs)
+        # Generation reads the logits of the last column, so real tokens have to end there.
+        order = mask.argsort(dim=1, stable=True)
+        kwargs.pop("input_ids", None)
+        kwargs["attention_mask"] = mask.gather(1, order)
+        output = super().generate(prompts.gather(1, order), *args, **kwargs)
+        sequences = output if isinstance(output, Tensor) else output.sequences
+        copies = sequences.shape[0] // prompts.shape[0]
+        sequences[:, : prompts.shape[1]] = prompts.repeat_interleave(copies, dim=0)
+        return output
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As in transformers, with the output matrix written even where it is tied.
+
+        The published files hold it so, and other readers look for it.
+        """
+        if self.config.tie_word_embeddings and not getattr(self, "_hf_peft_config_loaded", False):
+            state_dict = dict(self.state_dict() if state_dict is None else state_dict)
+            if "model.embed_tokens.weight" in state_dict:
+                state_dict["lm_head.weight"] = state_dict["model.embed_tokens.weight"].clone()
+        super().save_pretrained(
+            save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs
+        )
