@@ -9,6 +9,7 @@ libraries or processes::
     ├── CheckpointError             500  a model folder that is missing, broken or does not fit
     │   └── UnsupportedModelError   500  another network under a known name (Yuan2-M32, ...)
     ├── DataError                   400  a data file or sample that cannot be trained on
+    ├── TrainingError               500  a training run that cannot go on
     ├── RequestError                400  a request with a wrong or impossible field
     │   ├── ContextOverflowError    400  the prompt (plus max tokens) exceeds the context
     │   ├── UnknownModelError       404  no worker serves this model name
@@ -68,6 +69,10 @@ class DataError(FastChatError):
 
     code = ErrorCode.VALIDATION_TYPE_ERROR
     status = 400
+
+
+class TrainingError(FastChatError):
+    """A training run cannot go on; what it saved before stays."""
 
 
 class RequestError(FastChatError):

@@ -30,7 +30,7 @@ class YuanConfig(PreTrainedConfig):
     """
 
     model_type = "yuan"
-    keys_to_ignore_at_inference = ("past_key_values",)
+    keys_to_ignore_at_inference = ["past_key_values"]  # Trainer extends it as a list
     default_theta = 10_000.0
 
     vocab_size: int = 135040

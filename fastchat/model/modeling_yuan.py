@@ -11,7 +11,9 @@ Shapes: B batch, S new tokens, T all tokens so far, H hidden, N heads, D = H / N
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -464,3 +466,7 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
         super().save_pretrained(
             save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs
         )
+        if is_main_process:
+            # safetensors writes files that only their owner can read; a worker may be another.
+            for weights in Path(save_directory).glob("*.safetensors"):
+                shutil.copymode(Path(save_directory) / "config.json", weights)

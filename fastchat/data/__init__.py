@@ -1,0 +1,1 @@
+"""Reading and checking conversations, and turning them into rows of (ids, labels)."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: arguments, batches, the training loop and what users start."""

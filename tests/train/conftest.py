@@ -1,0 +1,106 @@
+"""A tiny Yuan2 with a real tokenizer, conversations, and a way to train on them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fastchat
+from fastchat.model import YuanConfig, YuanForCausalLM, YuanTokenizer
+from fastchat.train.run import train
+
+_DEMO = Path(fastchat.__file__).parent / "demo" / "checkpoint" / "tokenizer.model"
+
+TALKS: list[list[str]] = [
+    ["你是谁?", "我是源2.0。", "再见", "再见!"],
+    ["Who are you?", "I am Yuan, a small model.", "What can you do?", "Chat.", "Bye", "Bye!"],
+    ["1+1=?", "2"],
+    ["Tell me a story.", "Once upon a time there was a model; it learned, and all was well."],
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if _DEMO.exists():
+        vocabulary = _DEMO
+    elif folder := os.environ.get("YUAN2_TOKENIZER"):
+        vocabulary = Path(folder) / "tokenizer.model"
+    else:
+        pytest.skip("needs a Yuan2 tokenizer: set YUAN2_TOKENIZER to the published one's folder")
+    tokenizer = YuanTokenizer(str(vocabulary))
+    end = tokenizer.eos_token_id
+    torch.manual_seed(0)
+    model = YuanForCausalLM(
+        YuanConfig(
+            vocab_size=len(tokenizer) + 10,  # rows beyond the vocabulary, as published
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=512,
+            bos_token_id=end,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    )
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def talks_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "talks.json"
+    return write_talks(path, TALKS)
+
+
+def write_talks(path: Path, talks: Sequence[Sequence[str]]) -> Path:
+    items = [
+        {
+            "id": f"talk_{number}",
+            "conversations": [
+                {"from": ("human", "gpt")[index % 2], "value": text}
+                for index, text in enumerate(talk)
+            ],
+        }
+        for number, talk in enumerate(talks)
+    ]
+    path.write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+Train = Callable[..., dict[str, float]]
+
+
+@pytest.fixture
+def fine_tune(tiny_model: Path, talks_file: Path, tmp_path: Path) -> Train:
+    """Trains the tiny model quietly; keywords are flags, and win over the ones here."""
+
+    def run(callbacks: Sequence[Any] = (), *, lora: bool = False, **flags: Any) -> dict[str, float]:
+        values = {
+            "model_name_or_path": tiny_model,
+            "data_path": talks_file,
+            "output_dir": tmp_path / "out",
+            "disable_tqdm": True,
+            "save_strategy": "no",
+            "logging_steps": 1,
+            "learning_rate": 1e-2,
+            "lr_scheduler_type": "constant",
+            **flags,
+        }
+        argv = [text for name, value in values.items() for text in (f"--{name}", str(value))]
+        return train(argv, callbacks, lora=lora)
+
+    return run
