@@ -6,7 +6,7 @@ servers and tests can speak of engines without loading one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -117,7 +117,7 @@ class Engine(Protocol):
         """Prompt plus answer, in tokens, at most."""
         ...
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Yields events until one with a finish_reason.
 
         Closing the iterator (or cancelling the task that reads it) aborts the request

@@ -67,13 +67,13 @@ class Script:
 
     Attributes:
         answer: from a prompt's text to the answer's.
-        gate: waited for before each token; None never waits.
+        gate: waited for before each token; a barrier keeps several requests in step.
         fail_after: tokens after which `failure` is raised; None never fails.
         events: given out as they are, in place of an answer.
     """
 
     answer: Callable[[str], str] = str
-    gate: asyncio.Event | asyncio.Semaphore | None = None
+    gate: asyncio.Event | asyncio.Barrier | None = None
     fail_after: int | None = None
     failure: Exception = field(default_factory=lambda: RuntimeError("scripted failure"))
     events: Sequence[GenerationEvent] | None = None
@@ -157,13 +157,10 @@ class EchoEngine:
             )
 
     async def _pass_gate(self) -> None:
-        gate = self.script.gate
-        if isinstance(gate, asyncio.Semaphore):
-            await gate.acquire()
-        elif gate is not None:
-            await gate.wait()
-        else:
+        if self.script.gate is None:
             await asyncio.sleep(0)
+        else:
+            await self.script.gate.wait()
 
     def _fail_if_due(self, tokens: int) -> None:
         if self.script.fail_after is not None and tokens > self.script.fail_after:

@@ -1,0 +1,61 @@
+"""The command `fastchat`: runs the modules that also run with `python3 -m`.
+
+Knows only their names; each parses its own flags.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Sequence
+
+from fastchat import __version__
+
+COMMANDS = {
+    "demo": (
+        "fastchat.demo.command",
+        "fine-tune a tiny Yuan2, serve it and chat with it",
+    ),
+    "train": ("fastchat.train.train", "fine-tune all weights of a model"),
+    "train-lora": ("fastchat.train.train_lora", "fine-tune a LoRA adapter"),
+    "validate": ("fastchat.data.validate", "show data as training sees it"),
+    "chat": ("fastchat.serve.cli", "chat with a model in the terminal"),
+    "controller": ("fastchat.serve.controller", "run the controller"),
+    "worker": ("fastchat.serve.model_worker", "run a worker that serves a model"),
+    "api": ("fastchat.serve.openai_api_server", "run the OpenAI-compatible API server"),
+}
+
+
+def usage() -> str:
+    """What the command can do."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: fastchat COMMAND [FLAGS]",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "fastchat COMMAND --help tells a command's flags; fastchat --version the version.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command; exits with its status, 2 for an unknown one."""
+    name, *flags = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(usage())
+    elif name == "--version":
+        print(f"fastchat-yuan2 {__version__}")
+    elif name in COMMANDS:
+        sys.argv[1:] = flags
+        runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
+    else:
+        print(f"error: there is no command {name!r}.\n\n{usage()}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

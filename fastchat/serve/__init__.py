@@ -1,0 +1,1 @@
+"""What users start: one module a process, and inner rooms for what is larger than a file."""

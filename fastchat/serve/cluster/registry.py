@@ -1,0 +1,140 @@
+"""The table of workers. Pure: the time is an argument, and nothing is sent anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastchat.protocol.worker import WorkerStatus
+
+
+@dataclass(slots=True)
+class WorkerEntry:
+    """One registered worker.
+
+    Attributes:
+        address: its URL, which is also its name.
+        queue_length: requests running and waiting, as last told, plus those sent since.
+        last_heart_beat: seconds on the clock that the registry's caller uses.
+        suspect: it could not be reached when last tried; cleared by its next sign of life.
+    """
+
+    address: str
+    model_names: list[str]
+    speed: float
+    queue_length: int
+    check_heart_beat: bool
+    last_heart_beat: float
+    multimodal: bool = False
+    suspect: bool = False
+
+
+class Registry:
+    """Workers by address.
+
+    Args:
+        expiration_s: workers that promised heart-beats and gave none for so long are gone.
+    """
+
+    def __init__(self, expiration_s: float) -> None:
+        self._expiration_s = expiration_s
+        self._workers: dict[str, WorkerEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def register(
+        self,
+        address: str,
+        status: WorkerStatus,
+        *,
+        now: float,
+        check_heart_beat: bool = True,
+        multimodal: bool = False,
+    ) -> None:
+        """Adds a worker, or replaces what is known of it."""
+        self._workers[address] = WorkerEntry(
+            address=address,
+            model_names=list(status.model_names),
+            speed=status.speed,
+            queue_length=status.queue_length,
+            check_heart_beat=check_heart_beat,
+            last_heart_beat=now,
+            multimodal=multimodal,
+        )
+
+    def update(self, address: str, status: WorkerStatus, *, now: float) -> None:
+        """Takes over a worker's own account of itself; unknown workers stay unknown."""
+        entry = self._workers.get(address)
+        if entry is None:
+            return
+        self.register(
+            address,
+            status,
+            now=now,
+            check_heart_beat=entry.check_heart_beat,
+            multimodal=entry.multimodal,
+        )
+
+    def heart_beat(self, address: str, queue_length: int, *, now: float) -> bool:
+        """Notes a sign of life. Returns whether the worker is known."""
+        entry = self._workers.get(address)
+        if entry is None:
+            return False
+        entry.queue_length = queue_length
+        entry.last_heart_beat = now
+        entry.suspect = False
+        return True
+
+    def expire(self, *, now: float) -> list[str]:
+        """Removes the workers that have fallen silent. Returns their addresses."""
+        silent = [
+            address
+            for address, entry in self._workers.items()
+            if entry.check_heart_beat and now - entry.last_heart_beat > self._expiration_s
+        ]
+        for address in silent:
+            del self._workers[address]
+        return silent
+
+    def missed(self, address: str) -> None:
+        """Notes that a worker could not be reached.
+
+        One that sends heart-beats ranks last until its next one; one that does not is
+        removed, for nothing else would ever tell that it is gone.
+        """
+        entry = self._workers.get(address)
+        if entry is None:
+            return
+        if entry.check_heart_beat:
+            entry.suspect = True
+        else:
+            del self._workers[address]
+
+    def addresses(self) -> list[str]:
+        """The workers, in order of registration."""
+        return list(self._workers)
+
+    def models(self, *, multimodal: bool | None = None) -> list[str]:
+        """Names of the models that are served, sorted; of one kind, if told which."""
+        return sorted(
+            {
+                name
+                for entry in self._workers.values()
+                if multimodal is None or entry.multimodal == multimodal
+                for name in entry.model_names
+            }
+        )
+
+    def serving(self, model: str) -> list[WorkerEntry]:
+        """The workers to choose from for a model: those that can be reached, if any can."""
+        entries = [entry for entry in self._workers.values() if model in entry.model_names]
+        return [entry for entry in entries if not entry.suspect] or entries
+
+    def total(self) -> WorkerStatus:
+        """All workers as if they were one."""
+        entries = self._workers.values()
+        return WorkerStatus(
+            model_names=self.models(),
+            speed=sum(entry.speed for entry in entries) or 1,
+            queue_length=sum(entry.queue_length for entry in entries),
+        )

@@ -1,0 +1,49 @@
+"""The controller's entry: parses flags, then serves `cluster.app`.
+
+python3 -m fastchat.serve.controller --host 0.0.0.0
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from fastchat.serve.flags import add_server_flags
+from fastchat.serve.running import TlsFiles, bind, run_app, run_entry
+
+PORT = 21001
+
+
+def parser() -> argparse.ArgumentParser:
+    """The controller's flags."""
+    found = argparse.ArgumentParser(
+        prog="fastchat.serve.controller",
+        description="Knows which workers serve which models, and whom to ask next.",
+    )
+    add_server_flags(found, port=PORT)
+    found.add_argument(
+        "--dispatch-method",
+        choices=("lottery", "shortest_queue"),
+        default="shortest_queue",
+        help="how a worker is chosen for a request",
+    )
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a controller until it is stopped."""
+    args = parser().parse_args(argv)
+    tls = TlsFiles.from_environment() if args.ssl else None
+    sockets = bind(args.host, args.port)
+
+    from fastchat.serve.cluster.app import ControllerSettings, create_controller_app
+    from fastchat.utils import build_logger
+
+    logger = build_logger("controller", "controller.log")
+    logger.info("args: %s", args)
+    app = create_controller_app(ControllerSettings(dispatch_method=args.dispatch_method))
+    run_app(app, sockets, args.host, tls)
+
+
+if __name__ == "__main__":
+    run_entry(main)

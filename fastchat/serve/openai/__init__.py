@@ -1,0 +1,1 @@
+"""The insides of the OpenAI-compatible API server, one idea a module."""

@@ -1,0 +1,166 @@
+"""Starting and ending a process: sockets, TLS files, signals, exit statuses.
+
+Knows no application. Imports uvicorn only when a server runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from fastchat.errors import FastChatError, SettingsError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+INTERRUPTED = 130
+EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (what users type)
+_SHUTDOWN_S = 5
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Paths of a private key and of its certificate."""
+
+    key: str
+    certificate: str
+
+    @classmethod
+    def from_environment(cls) -> TlsFiles:
+        """Reads SSL_KEYFILE and SSL_CERTFILE.
+
+        Raises:
+            SettingsError: one is not set or names no file.
+        """
+        paths = {name: os.environ.get(name, "") for name in ("SSL_KEYFILE", "SSL_CERTFILE")}
+        for name, path in paths.items():
+            if not Path(path).is_file():
+                raise SettingsError(f"--ssl needs {name} to name a file; it is {path!r}.")
+        return cls(paths["SSL_KEYFILE"], paths["SSL_CERTFILE"])
+
+
+def run_entry(main: Callable[[], None]) -> NoReturn:
+    """Runs an entry point and ends the process with its status.
+
+    An error raised on purpose becomes one line on stderr; TERM ends the process cleanly.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        main()
+    except FastChatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Reserves a port on every address of a host, without listening yet.
+
+    Clients are refused until `run_app` listens, so that a process can load for minutes
+    and still report a port in use at once. Port 0 takes any free port of the first address.
+
+    Raises:
+        FastChatError: the port is in use, or the host is not one of this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise SettingsError(f"--host {host!r} is no address: {error.strerror}.") from error
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        try:
+            sockets.append(_bound(family, kind, protocol, address))
+        except OSError as error:
+            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and len(found) > 1:
+                continue
+            for each in sockets:
+                each.close()
+            raise _cannot_listen(host, port, error) from error
+        if port == 0:
+            break
+    if not sockets:
+        raise SettingsError(f"--host {host!r} is not an address of this machine.")
+    return sockets
+
+
+def _bound(family: int, kind: int, protocol: int, address: object) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)  # type: ignore[arg-type]
+    except OSError:
+        sock.close()
+        raise
+    sock.set_inheritable(True)
+    return sock
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> FastChatError:
+    if error.errno == errno.EADDRINUSE:
+        return FastChatError(
+            f"Port {port} on {host} is in use already.",
+            hint="Stop the process that listens there, or choose another --port.",
+        )
+    return FastChatError(f"Cannot listen on {host}:{port}: {error.strerror}.")
+
+
+def run_app(
+    app: ASGIApp, sockets: Sequence[socket.socket], host: str, tls: TlsFiles | None = None
+) -> None:
+    """Serves an application on bound sockets until INT or TERM.
+
+    Raises:
+        FastChatError: another process listens on the port by now, or the start failed.
+    """
+    import uvicorn
+
+    port: int = sockets[0].getsockname()[1]
+    for sock in sockets:
+        try:
+            sock.listen(_BACKLOG)
+        except OSError as error:
+            raise _cannot_listen(host, port, error) from error
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            scheme, shown = ("https" if tls else "http"), (f"[{host}]" if ":" in host else host)
+            logging.getLogger("uvicorn.error").info(
+                "Uvicorn running on %s://%s:%d (Press CTRL+C to quit)", scheme, shown, port
+            )
+
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+        ssl_keyfile=tls.key if tls else None,
+        ssl_certfile=tls.certificate if tls else None,
+    )
+    try:
+        Server(config).run(sockets=list(sockets))
+    except KeyboardInterrupt:
+        return
+
+
+def address_of(host: str, port: int, *, tls: bool) -> str:
+    """The URL under which others on this machine reach a server bound to `host`."""
+    reachable = "localhost" if host in EVERYWHERE else host
+    shown = f"[{reachable}]" if ":" in reachable else reachable
+    return f"{'https' if tls else 'http'}://{shown}:{port}"

@@ -1,0 +1,1 @@
+"""The insides of a worker process: an engine behind FastChat's wire format."""

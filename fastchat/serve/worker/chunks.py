@@ -1,0 +1,101 @@
+"""From an engine's events to the chunks of FastChat's stream. Pure.
+
+Events hold what is new, chunks hold everything so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from typing import Literal
+
+from fastchat.engine.base import GenerationEvent, TokenLogprob
+from fastchat.protocol.worker import Chunk, ChunkLogprobs, Usage
+
+
+class Answer:
+    """An answer as it grows.
+
+    Args:
+        echo: text that stands before the answer.
+        logprobs: whether chunks tell log-probabilities.
+        end_ids: tokens that end an answer and are no part of it.
+    """
+
+    def __init__(self, echo: str, *, logprobs: bool, end_ids: Collection[int]) -> None:
+        self._text = echo
+        self._end_ids = end_ids
+        self._prompt_tokens = 0
+        self._completion_tokens = 0
+        self._told = len(echo)
+        self._logprobs = _no_logprobs() if logprobs else None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is text that no chunk has told yet."""
+        return len(self._text) > self._told
+
+    def add(self, event: GenerationEvent) -> None:
+        """Takes in what an event tells."""
+        self._text += event.text
+        self._prompt_tokens = event.prompt_tokens
+        self._completion_tokens = event.completion_tokens
+        if self._logprobs is not None:
+            for entry in (*event.prompt_logprobs, *self._inside(event)):
+                _append(self._logprobs, entry)
+
+    def chunk(self, finish_reason: Literal["stop", "length"] | None = None) -> Chunk:
+        """Everything so far."""
+        self._told = len(self._text)
+        return Chunk(
+            text=self._text,
+            error_code=0,
+            usage=Usage(
+                prompt_tokens=self._prompt_tokens,
+                completion_tokens=self._completion_tokens,
+                total_tokens=self._prompt_tokens + self._completion_tokens,
+            ),
+            finish_reason=finish_reason,
+            logprobs=self._logprobs,
+        )
+
+    def _inside(self, event: GenerationEvent) -> tuple[TokenLogprob, ...]:
+        entries = event.logprobs
+        if event.finish_reason == "stop" and entries and entries[-1].token_id in self._end_ids:
+            return entries[:-1]
+        return entries
+
+
+def _no_logprobs() -> ChunkLogprobs:
+    return ChunkLogprobs(text_offset=[], tokens=[], token_logprobs=[], top_logprobs=[])
+
+
+def _append(lists: ChunkLogprobs, entry: TokenLogprob) -> None:
+    offset = lists["text_offset"][-1] + len(lists["tokens"][-1]) if lists["tokens"] else 0
+    lists["text_offset"].append(offset)
+    lists["tokens"].append(entry.text)
+    lists["token_logprobs"].append(entry.logprob)
+    if entry.logprob is None:
+        lists["top_logprobs"].append(None)
+        return
+    top: dict[str, float] = {}
+    for _, text, logprob in (*entry.top, (entry.token_id, entry.text, entry.logprob)):
+        top.setdefault(text, logprob)
+    lists["top_logprobs"].append(top)
+
+
+async def chunks_of(
+    events: AsyncIterator[GenerationEvent], answer: Answer, *, interval: int
+) -> AsyncGenerator[Chunk, None]:
+    """Chunks whenever there is new text and `interval` tokens have passed; the first at once.
+
+    The last chunk holds the finish reason and nothing else that is new.
+    """
+    told_tokens = -interval
+    async for event in events:
+        answer.add(event)
+        due = event.completion_tokens - told_tokens >= interval or event.finish_reason
+        if answer.has_news and due:
+            told_tokens = event.completion_tokens
+            yield answer.chunk()
+        if event.finish_reason is not None:
+            yield answer.chunk(event.finish_reason)
