@@ -9,6 +9,7 @@ Runs the same entries as a real job; nothing leaves this machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import tempfile
 from collections.abc import Sequence
@@ -64,8 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "  2. it is fine-tuned on the bundled conversations\n"
         "  3. it is served, and you chat with it\n"
         "[dim]The tiny model is a toy: it knows its bundled answers and nothing else."
-        " With real weights:\n"
-        "  python3 -m fastchat.serve.cli --model-path IEITYuan/Yuan2-2B-hf[/dim]\n"
+        "[/dim]\n"
+        "[dim]With real weights: python3 -m fastchat.serve.cli --model-path"
+        " IEITYuan/Yuan2-2B-hf[/dim]\n"
     )
     _train(console, model_folder, time_limit_s=args.time_limit, seed=args.seed)
     with Services(log_folder) as services:
@@ -73,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(_how_to_ask(url), markup=False, soft_wrap=True)
         if args.no_chat:
             console.print("\nThe services run until Ctrl-C.")
-            services.wait_until_one_ends()
+            with contextlib.suppress(KeyboardInterrupt):
+                services.wait_until_one_ends()
         else:
             _chat(console, model_folder)
     console.print(f"The services have stopped. The fine-tuned model stays in {model_folder}.")
