@@ -64,10 +64,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "  1. a tiny Yuan2 answers before it is fine-tuned\n"
         "  2. it is fine-tuned on the bundled conversations\n"
         "  3. it is served, and you chat with it\n"
-        "[dim]The tiny model is a toy: it knows its bundled answers and nothing else."
-        "[/dim]\n"
-        "[dim]With real weights: python3 -m fastchat.serve.cli --model-path"
-        " IEITYuan/Yuan2-2B-hf[/dim]\n"
+        "The tiny model is a toy: it knows its bundled answers and nothing else."
+        " With real weights:\n"
+        "  python3 -m fastchat.serve.cli --model-path IEITYuan/Yuan2-2B-hf\n\n"
+        "Loading the tiny base model ...",
+        soft_wrap=True,
     )
     _train(console, model_folder, time_limit_s=args.time_limit, seed=args.seed)
     with Services(log_folder) as services:
@@ -95,7 +96,6 @@ def _output_folder(wanted: Path | None) -> Path:
 def _train(console: Console, model_folder: Path, *, time_limit_s: int, seed: int) -> None:
     from fastchat.demo.progress import finetune_with_progress
 
-    console.print("Loading the tiny base model ...")
     figures = finetune_with_progress(
         console, model_folder, QUESTIONS, time_limit_s=time_limit_s, seed=seed
     )
