@@ -80,7 +80,7 @@ def load_served_model(
         engine=engine,
         codec=codec,
         chat=_renderer(tokenizer, folder, chosen),
-        conversation=chosen or get_conversation_template(folder),
+        conversation=chosen or own_template(folder, end_ids),
         stop_token_ids=end_ids,
         defaults=defaults if seed is None else defaults | {"seed": seed},
     )
@@ -104,6 +104,12 @@ def read_conv_template(name: str) -> Conversation:
             f"--conv-template {name} does not hold a conversation template: {error}",
             hint=f"It is a JSON object with fields among {', '.join(sorted(known))}.",
         ) from error
+
+
+def own_template(folder: str, end_ids: Sequence[int]) -> Conversation:
+    """A model's conversation template with its own end tokens, not those of another vocabulary."""
+    template = get_conversation_template(folder)
+    return replace(template, stop_token_ids=list(end_ids)) if template.stop_token_ids else template
 
 
 def end_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -204,5 +204,10 @@ def test_conversation_templates_from_files(tmp_path: Path, tiny_folder: Path) ->
         read_conv_template("nothing")
 
 
+def test_the_template_tells_the_models_own_end_tokens(served: ServedModel) -> None:
+    assert served.conversation.name == "yuan2"
+    assert served.conversation.stop_token_ids == list(served.stop_token_ids)
+
+
 def test_events_are_an_async_iterator(served: ServedModel) -> None:
     assert isinstance(served.engine.generate(GenerationRequest([5])), AsyncIterator)
