@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastchat.data.rows import LossMode
 from fastchat.errors import SettingsError
+from fastchat.train.fields import flag_field
 
 if TYPE_CHECKING:
     from fastchat.train.training_arguments import TrainingArguments
 
 __all__ = [
     "DataArguments",
-    "ExtraTrainingArguments",
     "LoraArguments",
     "ModelArguments",
     "TrainingArguments",
@@ -29,19 +29,15 @@ ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj
 an adapter on one of the two alone would reach the queries of half the heads only."""
 
 
-def _flag(text: str, default: Any = None) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass(kw_only=True)
 class ModelArguments:
     """Which model is trained."""
 
     model_name_or_path: str = field(metadata={"help": "Folder or hub id of the model to train."})
-    trust_remote_code: bool = _flag(
+    trust_remote_code: bool = flag_field(
         "Accepted for old command lines; Yuan2 needs no code from its folder.", False
     )
-    padding_side: Literal["right", "left"] = _flag(
+    padding_side: Literal["right", "left"] = flag_field(
         "Side on which a batch's short rows are padded.", "right"
     )
 
@@ -55,17 +51,17 @@ class DataArguments:
     """
 
     data_path: str = field(metadata={"help": "ShareGPT conversations, .json or .jsonl."})
-    eval_data_path: str | None = _flag("Conversations to evaluate on, in the same form.")
-    lazy_preprocess: bool = _flag(
+    eval_data_path: str | None = flag_field("Conversations to evaluate on, in the same form.")
+    lazy_preprocess: bool = flag_field(
         "Build each row again when it is needed, which saves memory.", False
     )
-    last_response_loss: bool = _flag("Learn the last answer of each conversation only.", False)
-    split_example_loss: bool = _flag(
+    last_response_loss: bool = flag_field("Learn the last answer of each conversation only.", False)
+    split_example_loss: bool = flag_field(
         "Make k rows of a conversation with k answers; each learns its last one, exactly as"
         " it is served. The default if none of the three loss flags is true.",
         False,
     )
-    efficient_loss: bool = _flag(
+    efficient_loss: bool = flag_field(
         "Learn all answers of a conversation in one row; approximate for all but the last.",
         False,
     )
@@ -92,9 +88,9 @@ class DataArguments:
 class LoraArguments:
     """How the adapter looks."""
 
-    lora_r: int = _flag("Rank of the adapter's matrices.", 8)
-    lora_alpha: int = _flag("Scale of the adapter: alpha / r.", 16)
-    lora_dropout: float = _flag("Dropout before the adapter's matrices.", 0.05)
+    lora_r: int = flag_field("Rank of the adapter's matrices.", 8)
+    lora_alpha: int = flag_field("Scale of the adapter: alpha / r.", 16)
+    lora_dropout: float = flag_field("Dropout before the adapter's matrices.", 0.05)
     lora_target_modules: list[str] | None = field(
         default=None,
         metadata={
@@ -102,27 +98,14 @@ class LoraArguments:
             " both or neither: the two matrices interleave heads."
         },
     )
-    lora_weight_path: str = _flag("Folder of an adapter to start from.", "")
-    lora_bias: Literal["none", "all", "lora_only"] = _flag("Biases to train along.", "none")
-    q_lora: bool = _flag("Load the base model in 4 bits (NF4, double quantisation).", False)
+    lora_weight_path: str = flag_field("Folder of an adapter to start from.", "")
+    lora_bias: Literal["none", "all", "lora_only"] = flag_field("Biases to train along.", "none")
+    q_lora: bool = flag_field("Load the base model in 4 bits (NF4, double quantisation).", False)
 
     @property
     def target_modules(self) -> list[str]:
         """The layers to adapt."""
         return self.lora_target_modules or list(ALL_PROJECTIONS)
-
-
-@dataclass(kw_only=True)
-class ExtraTrainingArguments:
-    """Training arguments that transformers lacks, or has with another default."""
-
-    cache_dir: str | None = _flag("Folder for models that are fetched from the hub.")
-    model_max_length: int = _flag("Longest row in tokens; see also fastchat.data.validate.", 512)
-    optim: str = _flag("The optimizer; any name that transformers knows.", "adamw_torch")
-    ddp_find_unused_parameters: bool | None = _flag(
-        "Look for parameters without a gradient in distributed runs; Yuan2 has none.", False
-    )
-    flash_attn: bool = _flag("Use the flash-attention kernels (CUDA only).", False)
 
 
 def __getattr__(name: str) -> Any:

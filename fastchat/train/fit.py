@@ -19,7 +19,7 @@ from fastchat.train.data_module import make_supervised_data_module
 from fastchat.train.deepspeed_config import read_deepspeed_config
 from fastchat.train.loading import check_libraries, load_for_training
 from fastchat.train.machine import fit_to, look
-from fastchat.train.run import Settings
+from fastchat.train.settings import Settings
 from fastchat.train.trainer import YuanTrainer
 from fastchat.train.training_arguments import TrainingArguments
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import transformers
 
-from fastchat.train.arguments import ExtraTrainingArguments
+from fastchat.train.extra_arguments import ExtraTrainingArguments
 
 
 @dataclass(kw_only=True)

@@ -28,7 +28,8 @@ def test_the_base_model_knows_no_answers() -> None:
     renderer = get_chat_renderer(tokenizer, str(base_folder()))
     exchanges = unique_exchanges(load_conversations())
     assert count_exact(model, tokenizer, renderer, exchanges) < 0.05 * len(exchanges)
-    assert answer_all(model, tokenizer, renderer, [["你好"]]) != [""]  # it does write
+    contexts = [exchange.context for exchange in exchanges[::10]]
+    assert any(answer_all(model, tokenizer, renderer, contexts))  # it does write
 
 
 @pytest.mark.slow

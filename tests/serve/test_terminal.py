@@ -151,6 +151,15 @@ def test_the_flags_win_over_the_models_defaults_and_these_over_ours():
     assert (told.temperature, told.max_new_tokens, told.repetition_penalty) == (1.5, 3, 1.2)
 
 
+@pytest.fixture
+def interrupts():
+    """Ctrl-C as in a terminal, even where the tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_interrupting_an_answer_keeps_what_there_is():
     served = echo_model(Script(answer=lambda _: "x" * 900))
     told = []

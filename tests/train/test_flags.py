@@ -16,7 +16,7 @@ from fastchat.data.rows import LossMode
 from fastchat.errors import SettingsError
 from fastchat.train.arguments import ALL_PROJECTIONS
 from fastchat.train.flags import transformers_flags
-from fastchat.train.run import Settings, parse_settings
+from fastchat.train.settings import Settings, parse_settings
 
 CHECKOUT = Path(fastchat.__file__).parents[1]
 NEEDED = ["--model_name_or_path", "m", "--data_path", "d", "--output_dir", "o"]
@@ -282,7 +282,7 @@ def test_parsing_loads_neither_torch_nor_transformers() -> None:
     code = (
         "import sys\n"
         "from fastchat.train import train, train_lora, train_mem, train_yuan2\n"
-        "from fastchat.train.run import parse_settings\n"
+        "from fastchat.train.settings import parse_settings\n"
         "import fastchat.data.validate\n"
         f"parse_settings({NEEDED!r}, lora=True)\n"
         "heavy = {'torch', 'transformers', 'numpy', 'peft'} & sys.modules.keys()\n"

@@ -11,7 +11,7 @@ import pytest
 from fastchat.errors import SettingsError
 from fastchat.train.flags import Flag, flag
 from fastchat.train.old_flags import modernise, old_flags
-from fastchat.train.run import Settings, parse_settings
+from fastchat.train.settings import Settings, parse_settings
 
 NEEDED = ["--model_name_or_path", "m", "--data_path", "d", "--output_dir", "o"]
 

@@ -8,17 +8,9 @@ from dataclasses import dataclass
 
 from fastchat.errors import FastChatError
 from fastchat.serve.terminal.answering import Answered
+from fastchat.serve.terminal.commands import COMMANDS
 from fastchat.serve.terminal.dialogue import Dialogue
 from fastchat.serve.terminal.styles import ChatStyle
-
-COMMANDS = {
-    "!!exit": "end the chat (so does an empty line)",
-    "!!reset": "start a new dialogue",
-    "!!remove": "take back the last question and its answer",
-    "!!regen": "answer the last question again",
-    "!!save": "save the dialogue: !!save FILE",
-    "!!load": "go on with a saved dialogue: !!load FILE",
-}
 
 Answering = Callable[[list[dict[str, str]], Callable[[str], None]], Answered]
 """From messages to an answer, handing out its text as it comes."""

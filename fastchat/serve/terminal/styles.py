@@ -111,7 +111,7 @@ class RichStyle:
         from rich.console import Console
         from rich.live import Live
 
-        from fastchat.serve.terminal.loop import COMMANDS
+        from fastchat.serve.terminal.commands import COMMANDS
 
         self._session: PromptSession[str] = PromptSession(
             history=InMemoryHistory(),

@@ -1,0 +1,25 @@
+"""Training arguments that transformers lacks, or has with another default.
+
+Imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastchat.train.fields import flag_field
+
+
+@dataclass(kw_only=True)
+class ExtraTrainingArguments:
+    """This project's own fields of `TrainingArguments`."""
+
+    cache_dir: str | None = flag_field("Folder for models that are fetched from the hub.")
+    model_max_length: int = flag_field(
+        "Longest row in tokens; see also fastchat.data.validate.", 512
+    )
+    optim: str = flag_field("The optimizer; any name that transformers knows.", "adamw_torch")
+    ddp_find_unused_parameters: bool | None = flag_field(
+        "Look for parameters without a gradient in distributed runs; Yuan2 has none.", False
+    )
+    flash_attn: bool = flag_field("Use the flash-attention kernels (CUDA only).", False)
