@@ -22,7 +22,7 @@ TARGET_LOSS = 0.025
 """Mean loss over the last epoch, in nats a learned token, at which the answers are learned."""
 
 EPOCHS = 14
-BATCH_ROWS = 8
+BATCH_ROWS = 16
 LEARNING_RATE = 1e-3
 _GENERATION_ROWS = 96
 

@@ -56,10 +56,10 @@ def fit_to(machine: Machine, values: dict[str, Any]) -> list[str]:
     if on_cpu:
         notes += _fit_to_cpu(values)
     elif values.get("bf16") and not machine.bf16:
-        raise SettingsError(
-            "--bf16 is true, but this GPU does not compute in bfloat16.",
-            hint="Give --fp16 True, or neither for float32.",
-            param="bf16",
+        del values["bf16"]
+        notes.append(
+            "--bf16 has no effect: this GPU does not compute in bfloat16. The run computes in"
+            " float32; --fp16 True is faster here."
         )
     return notes
 
