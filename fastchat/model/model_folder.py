@@ -14,9 +14,10 @@ from typing import Any
 from fastchat.errors import CheckpointError
 
 _SMALL_FILES = ("*.json", "*.model", "*.jinja", "*.txt", "*.md")
+_WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
-def local_folder(model_path: str | Path, *, revision: str = "main") -> Path:
+def local_folder(model_path: str | Path, *, revision: str = "main", weights: bool = True) -> Path:
     """The folder that holds a model's files.
 
     Args:
@@ -24,6 +25,7 @@ def local_folder(model_path: str | Path, *, revision: str = "main") -> Path:
             the cache; `HF_HUB_OFFLINE=1` allows nothing else). With
             `FASTCHAT_USE_MODELSCOPE=true` ids are ModelScope's.
         revision: of the hub repository.
+        weights: download the weights too.
 
     Raises:
         CheckpointError: no such folder, or the repository cannot be reached.
@@ -37,8 +39,8 @@ def local_folder(model_path: str | Path, *, revision: str = "main") -> Path:
         )
     try:
         if os.environ.get("FASTCHAT_USE_MODELSCOPE", "false").lower() == "true":
-            return _from_modelscope(str(model_path), revision)
-        return _from_hub(str(model_path), revision)
+            return _from_modelscope(str(model_path), revision, weights=weights)
+        return _from_hub(str(model_path), revision, weights=weights)
     except Exception as error:  # the hub clients' errors have no common base
         raise CheckpointError(
             f"There is no folder {model_path}, and as a hub id it could not be downloaded: {error}",
@@ -80,20 +82,27 @@ def model_type_of(folder: str | Path) -> str | None:
     return None if config is None else config.get("model_type")
 
 
-def _from_hub(name: str, revision: str) -> Path:
+def _from_hub(name: str, revision: str, *, weights: bool) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
 
-    weights: tuple[str, ...] = ("*.safetensors", "*.bin")
-    if not constants.HF_HUB_OFFLINE:
-        files = HfApi().list_repo_files(name, revision=revision)
+    patterns = [*_SMALL_FILES]
+    if weights and constants.HF_HUB_OFFLINE:
+        patterns += _WEIGHT_FILES
+    elif weights:
         # Many repositories hold both formats; one is enough.
+        files = HfApi().list_repo_files(name, revision=revision)
         has_safetensors = any(file.endswith(".safetensors") for file in files)
-        weights = ("*.safetensors",) if has_safetensors else ("*.bin",)
-    patterns = [*_SMALL_FILES, *weights]
+        patterns.append(_WEIGHT_FILES[0 if has_safetensors else 1])
     return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
 
 
-def _from_modelscope(name: str, revision: str) -> Path:
+def _from_modelscope(name: str, revision: str, *, weights: bool) -> Path:
     from modelscope.hub.snapshot_download import snapshot_download
 
-    return Path(snapshot_download(model_id=name, revision=None if revision == "main" else revision))
+    return Path(
+        snapshot_download(
+            model_id=name,
+            revision=None if revision == "main" else revision,
+            ignore_file_pattern=None if weights else list(_WEIGHT_FILES),
+        )
+    )

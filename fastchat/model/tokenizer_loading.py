@@ -27,7 +27,7 @@ def load_tokenizer(path: str | Path, *, revision: str = "main", **kwargs: Any) -
     """
     from transformers import AutoTokenizer
 
-    folder = local_folder(path, revision=revision)
+    folder = local_folder(path, revision=revision, weights=False)
     loader = YuanTokenizer if is_yuan_folder(folder) else AutoTokenizer
     kwargs.setdefault("trust_remote_code", False)
     if loader is YuanTokenizer and find_file(folder, "tokenizer.model") is None:

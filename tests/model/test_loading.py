@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
@@ -174,3 +175,40 @@ def test_generation_defaults_are_what_the_file_states(folder: Path) -> None:
     assert generation_defaults(str(folder)) == stated
     path.write_text(json.dumps({"do_sample": False, "max_new_tokens": 9}))
     assert generation_defaults(str(folder)) == {"temperature": 0.0, "max_new_tokens": 9}
+
+
+def test_an_adapter_is_merged_into_its_base(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(folder),
+        LoraConfig(r=2, target_modules=["q_proj", "k_proj"], init_lora_weights=False),
+    ).eval()
+    adapter = tmp_path / "adapter"
+    adapted.save_pretrained(adapter)
+    assert get_conversation_template(str(adapter)).name == "yuan2"
+    model, tokenizer = load_model(str(adapter), device="cpu")
+    assert tokenizer.eos_token == "<eod>"
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        base = AutoModelForCausalLM.from_pretrained(folder)(ids).logits
+        torch.testing.assert_close(model(ids).logits, adapted(ids).logits, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(model(ids).logits, base, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"base_model_name_or_path": None}, "names no base_model_name_or_path"),
+        ({"base_model_name_or_path": "/moved/away"}, "no model folder /moved/away"),
+    ],
+)
+def test_an_adapter_without_its_base(
+    folder: Path, tmp_path: Path, change: dict[str, object], named: str
+) -> None:
+    adapter = tmp_path / "adapter"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    get_peft_model(model, LoraConfig(target_modules=["q_proj"])).save_pretrained(adapter)
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match=named):
+        load_model(str(adapter), device="cpu")

@@ -16,10 +16,6 @@ from fastchat.errors import CheckpointError, DataError, FastChatError, SettingsE
 from fastchat.model import load_tokenizer
 from tests.train.conftest import Train, write_talks
 
-peft_asks_by_the_old_name = pytest.mark.filterwarnings(
-    "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
-)
-
 
 def weights(folder: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
     return load_file(folder / name)
@@ -109,7 +105,6 @@ def test_the_loss_is_the_mean_over_all_learned_tokens(
     assert losses(tmp_path / "out")[0] == pytest.approx(total / count, rel=1e-5)
 
 
-@peft_asks_by_the_old_name
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_resumed_run_ends_as_one_that_never_stopped(
     fine_tune: Train, tmp_path: Path, lora: bool
@@ -222,7 +217,6 @@ def test_errors_come_before_anything_is_saved(
     assert not (tmp_path / "out" / "config.json").exists()
 
 
-@peft_asks_by_the_old_name
 def test_an_adapter_is_trained_and_saved_in_pefts_format(
     fine_tune: Train, tiny_model: Path, tmp_path: Path
 ) -> None:
