@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,17 @@ def test_golden_chats(published: YuanTokenizer, golden_dir: Path) -> None:
         served = YuanChatRenderer(published).render(messages)
         typed = any(token in m["content"] for m in messages for token in CONTROL if token != "<n>")
         assert (served.ids == case["ids"]) != typed
+
+
+def test_the_librarys_own_loader_takes_this_class(
+    yuan2_tokenizer_path: Path, golden_dir: Path, golden_tokens: dict, tmp_path: Path
+) -> None:
+    shutil.copytree(yuan2_tokenizer_path, tmp_path, dirs_exist_ok=True)
+    shutil.copy(golden_dir / "yuan2" / "tiny-a" / "config.json", tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert isinstance(tokenizer, YuanTokenizer)
+    for case in golden_tokens["cases"]:
+        assert tokenizer(case["text"])["input_ids"] == case["adapter_ids"]
 
 
 @settings(max_examples=150, deadline=None)
