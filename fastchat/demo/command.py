@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastchat.errors import SettingsError
-from fastchat.serve.flags import at_least_one
+from fastchat.flag_types import at_least_one
 from fastchat.serve.running import run_entry
 
 if TYPE_CHECKING:

@@ -16,12 +16,14 @@ from fastchat.model.base_adapter import BaseModelAdapter
 from fastchat.model.model_folder import local_folder, read_json
 from fastchat.model.model_yuan2 import Yuan2Adapter
 from fastchat.model.peft_adapter import PeftModelAdapter
+from fastchat.model_flags import add_model_args
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
     "BaseModelAdapter",
+    "add_model_args",
     "get_chat_renderer",
     "get_conversation_template",
     "get_model_adapter",
@@ -66,7 +68,9 @@ def load_model(
     max_gpu_memory: str | None = None,
     dtype: str | torch.dtype | None = None,
     load_8bit: bool = False,
+    cpu_offloading: bool = False,
     revision: str = "main",
+    debug: bool = False,
 ) -> Any:
     """Loads (model, tokenizer), ready to generate.
 
@@ -77,7 +81,9 @@ def load_model(
         max_gpu_memory: weights per GPU at most, e.g. "13GiB".
         dtype: of the weights; the checkpoint's own if None.
         load_8bit: int8 weights (CUDA, bitsandbytes).
+        cpu_offloading: accepted for old callers; has no effect.
         revision: hub revision.
+        debug: log the network.
 
     Raises:
         CheckpointError: nothing readable there, or another network.
@@ -86,6 +92,8 @@ def load_model(
     import torch
 
     device = resolve_device(device)
+    if cpu_offloading:
+        logger.warning("cpu_offloading has no effect")
     options: dict[str, Any] = {"dtype": dtype or "auto"}
     if load_8bit:
         options["quantization_config"] = _int8(device)
@@ -99,6 +107,8 @@ def load_model(
     model, tokenizer = adapter.load_model(folder, options)
     if "device_map" not in options:
         model.to(torch.device(device))
+    if debug:
+        logger.info("%s", model)
     return model.eval(), tokenizer
 
 

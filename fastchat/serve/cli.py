@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from fastchat.model_flags import add_model_args, check_model_args
 from fastchat.serve.flags import add_sampling_flags
-from fastchat.serve.model_flags import add_model_flags, check_model_flags, load_model
+from fastchat.serve.model_loading import load_model
 from fastchat.serve.running import run_entry
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="fastchat.serve.cli", description="Loads a model and chats with it in the terminal."
     )
-    add_model_flags(found)
+    add_model_args(found)
     add = found.add_argument
     add("--conv-template", help="conversation template; the model's own if unset")
     add("--conv-system-msg", help="system message")
@@ -60,7 +61,7 @@ def chat_style(args: argparse.Namespace, *, tty: bool) -> ChatStyle:
 def main(argv: Sequence[str] | None = None) -> None:
     """Chats until the person ends it."""
     args = parser().parse_args(argv)
-    check_model_flags(args)
+    check_model_args(args)
     if args.judge_sent_end:
         print("warning: --judge-sent-end has no effect.", file=sys.stderr)
     chat(load_model(args, conv_template=args.conv_template), args)

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fastchat.model_flags import add_model_args, check_model_args
 from fastchat.serve.flags import add_sampling_flags
-from fastchat.serve.model_flags import add_model_flags, check_model_flags, load_model
+from fastchat.serve.model_loading import load_model
 from fastchat.serve.running import run_entry
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="fastchat.serve.huggingface_api", description="Answers one message and ends."
     )
-    add_model_flags(found)
+    add_model_args(found)
     add_sampling_flags(found, max_new_tokens=MAX_NEW_TOKENS)
     found.add_argument("--message", default="Hello! Who are you?")
     return found
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the question and the answer."""
     args = parser().parse_args(argv)
-    check_model_flags(args)
+    check_model_args(args)
     asyncio.run(_answer(load_model(args), args))
 
 

@@ -12,13 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from fastchat.serve.flags import add_server_flags, at_least_one, boolean, comma_list
-from fastchat.serve.model_flags import (
-    add_model_flags,
-    check_model_flags,
-    load_model,
-    model_names,
-)
+from fastchat.flag_types import at_least_one, boolean, comma_list
+from fastchat.model_flags import add_model_args, check_model_args
+from fastchat.serve.flags import add_server_flags
+from fastchat.serve.model_loading import load_model, model_names
 from fastchat.serve.running import EVERYWHERE, TlsFiles, address_of, bind, run_app, run_entry
 
 if TYPE_CHECKING:
@@ -60,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         description="Serves one model, and tells a controller of it.",
     )
     add_worker_flags(found)
-    add_model_flags(found)
+    add_model_args(found)
     return found
 
 
@@ -93,7 +90,7 @@ def _warn_of_address(logger: logging.Logger, args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a worker until it is stopped."""
     args = parser().parse_args(argv)
-    check_model_flags(args)
+    check_model_args(args)
     tls = TlsFiles.from_environment() if args.ssl else None
     sockets = bind(args.host, args.port)
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastchat.errors import SettingsError
-from fastchat.serve.flags import add_server_flags, strings
+from fastchat.flag_types import strings
+from fastchat.serve.flags import add_server_flags
 from fastchat.serve.openai.settings import AppSettings, CorsSettings, read_api_keys
 from fastchat.serve.running import TlsFiles, bind, run_app, run_entry
 

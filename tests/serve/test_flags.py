@@ -8,6 +8,7 @@ import os
 import pytest
 
 from fastchat.errors import SettingsError
+from fastchat.model_flags import check_model_args
 from fastchat.serve import (
     cli,
     controller,
@@ -17,7 +18,7 @@ from fastchat.serve import (
     register_worker,
     test_message,
 )
-from fastchat.serve.model_flags import check_model_flags, model_names
+from fastchat.serve.model_loading import model_names
 from fastchat.serve.openai.settings import AppSettings, CorsSettings, read_api_keys
 
 MODEL = ["--model-path", "m"]
@@ -147,14 +148,14 @@ def test_a_wrong_value_is_refused_by_name(module, given, said, capsys):
 def test_what_does_not_serve_yuan2_is_refused_with_an_alternative(given):
     args = model_worker.parser().parse_args([*MODEL, *given])
     with pytest.raises(SettingsError, match="--load-8bit") as caught:
-        check_model_flags(args)
+        check_model_args(args)
     assert given[0] in str(caught.value)
     assert caught.value.exit_status == 2
 
 
 def test_old_defaults_are_accepted_and_what_has_no_effect_is_warned_of(capsys):
     given = ["--gptq-wbits", "16", "--awq-groupsize", "-1", "--exllama-max-seq-len", "4096"]
-    check_model_flags(model_worker.parser().parse_args([*MODEL, *given, "--cpu-offloading"]))
+    check_model_args(model_worker.parser().parse_args([*MODEL, *given, "--cpu-offloading"]))
     assert "--cpu-offloading" in capsys.readouterr().err
 
 
@@ -162,10 +163,10 @@ def test_gpus_are_made_visible_and_must_suffice(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("XPU_VISIBLE_DEVICES", "")
     parse = model_worker.parser().parse_args
-    check_model_flags(parse([*MODEL, "--gpus", "1,2", "--num-gpus", "2"]))
+    check_model_args(parse([*MODEL, "--gpus", "1,2", "--num-gpus", "2"]))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == os.environ["XPU_VISIBLE_DEVICES"] == "1,2"
     with pytest.raises(SettingsError, match="--num-gpus"):
-        check_model_flags(parse([*MODEL, "--gpus", "1", "--num-gpus", "2"]))
+        check_model_args(parse([*MODEL, "--gpus", "1", "--num-gpus", "2"]))
 
 
 def test_a_model_is_named_after_its_folder_unless_told():

@@ -1,6 +1,6 @@
 """Flags that say which model to load, and how; what FastChat knew and is not served here.
 
-Imports nothing heavy until a model is loaded.
+Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -8,15 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fastchat.errors import SettingsError
-from fastchat.serve.flags import at_least_one, comma_list
+from fastchat.flag_types import at_least_one, comma_list
 from fastchat.utils import DTYPES
-
-if TYPE_CHECKING:
-    from fastchat.engine.served import ServedModel
 
 _DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "npu")
 
@@ -39,7 +34,7 @@ _UNSUPPORTED_DEFAULTS = {
 """FastChat flags of other engines and quantisers: accepted at these values only."""
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
+def add_model_args(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say which model to load, and how."""
     add = parser.add_argument
     add("--model-path", required=True, help="a model folder, or a name on the model hub")
@@ -60,7 +55,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
             add(flag, type=kind, default=default, help=argparse.SUPPRESS)
 
 
-def check_model_flags(args: argparse.Namespace) -> None:
+def check_model_args(args: argparse.Namespace) -> None:
     """Refuses what is not served, warns of what has no effect, and applies --gpus.
 
     Raises:
@@ -84,25 +79,3 @@ def check_model_flags(args: argparse.Namespace) -> None:
             )
         os.environ["CUDA_VISIBLE_DEVICES"] = args.gpus
         os.environ["XPU_VISIBLE_DEVICES"] = args.gpus
-
-
-def load_model(args: argparse.Namespace, *, conv_template: str | None = None) -> ServedModel:
-    """Loads the model that the flags describe. torch is imported here."""
-    from fastchat.engine.loading import load_served_model
-
-    return load_served_model(
-        args.model_path,
-        device=args.device,
-        dtype=args.dtype,
-        num_gpus=args.num_gpus,
-        max_gpu_memory=args.max_gpu_memory,
-        revision=args.revision,
-        load_8bit=args.load_8bit,
-        conv_template=conv_template,
-        seed=getattr(args, "seed", None),
-    )
-
-
-def model_names(path: str, names: Sequence[str] | None) -> list[str]:
-    """The names a model is served under: those given, or the last part of its path."""
-    return list(names) if names else [path.rstrip("/").split("/")[-1]]
