@@ -84,7 +84,7 @@ async def test_another_model_is_served_with_its_template(folder: Path) -> None:
     assert len(ids) == 6
     text = "".join(event.text for event in events)
     whole = served.codec.decode_ids(ids, skip_special_tokens=True)
-    assert text == whole.rstrip("\N{REPLACEMENT CHARACTER}") or text == whole
+    assert text == whole.rstrip("\N{REPLACEMENT CHARACTER}")
     await served.engine.close()
 
 

@@ -27,7 +27,7 @@ from fastchat.engine.base import (
 )
 from fastchat.engine.stop import StopMatcher
 from fastchat.errors import ContextOverflowError, FastChatError, GenerationError, RequestError
-from fastchat.model.text_stream import TextStream
+from fastchat.model.text_stream import REPLACEMENT, TextStream
 
 _DONE = object()
 
@@ -194,10 +194,14 @@ class PlainEngine:
             cache, fed = output.past_key_values, torch.tensor([[token]], device=device)
             count += 1
             ended = token in end_ids
-            text = matcher.push("" if ended else stream.push([token]))
+            last = ended or count == budget
+            piece = "" if ended else stream.push([token])
+            if last:  # what was held back comes out, but for the half of a character
+                piece += stream.finish().rstrip(REPLACEMENT)
+            text = matcher.push(piece)
             if ended or matcher.stopped:
                 finish = "stop"
-            elif count == budget:
+            elif last:
                 finish = "length"
             if finish is not None:
                 text += matcher.finish()

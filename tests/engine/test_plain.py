@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 
 from fastchat.engine.base import GenerationEvent, GenerationRequest, SamplingParams
 from fastchat.engine.loading import load_served_model, read_conv_template
+from fastchat.engine.plain import PlainEngine
 from fastchat.engine.served import ServedModel
 from fastchat.errors import (
     ContextOverflowError,
@@ -202,6 +203,35 @@ def test_conversation_templates_from_files(tmp_path: Path, tiny_folder: Path) ->
         read_conv_template(str(path))
     with pytest.raises(SettingsError, match="nothing"):
         read_conv_template("nothing")
+
+
+class HoldingStream:
+    """Keeps everything back, as decoders do while the end of the text may still change."""
+
+    def push(self, ids: Iterable[int]) -> str:
+        return ""
+
+    def finish(self) -> str:
+        return "中\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(("stop", "text", "reason"), [((), "中", "length"), (("中",), "", "stop")])
+async def test_text_held_back_comes_out_at_the_end(
+    served: ServedModel, stop: tuple[str, ...], text: str, reason: str
+) -> None:
+    engine = PlainEngine(
+        served.engine._model,  # type: ignore[attr-defined]
+        text_stream=HoldingStream,
+        token_text=str,
+        end_ids=(),
+        special_ids={},
+        context_length=64,
+    )
+    request = GenerationRequest([5], replace(GREEDY, stop=stop))
+    events = [event async for event in engine.generate(request)]
+    assert text_of(events) == text
+    assert events[-1].finish_reason == reason
+    await engine.close()
 
 
 def test_the_template_tells_the_models_own_end_tokens(served: ServedModel) -> None:
