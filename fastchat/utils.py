@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import logging.handlers
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,3 +153,8 @@ def pretty_print_semaphore(semaphore: asyncio.Semaphore | None) -> str:
     if semaphore is None:
         return "None"
     return f"Semaphore(value={semaphore._value}, locked={semaphore.locked()})"  # noqa: SLF001
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

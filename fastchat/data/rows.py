@@ -73,11 +73,16 @@ class Row:
 
 @dataclass(slots=True)
 class RowStats:
-    """What became of the samples of a data set."""
+    """What became of the samples of a data set.
+
+    `tokens` counts those of all rows; `laid_out_tokens` those that are computed, with each
+    beginning that several rows of a sample share standing once.
+    """
 
     samples: int = 0
     rows: int = 0
     tokens: int = 0
+    laid_out_tokens: int = 0
     learned_tokens: int = 0
     straddling_tokens: int = 0
     shortened_rows: int = 0
@@ -104,6 +109,11 @@ class RowStats:
         self.straddling_tokens += row.straddling
         self.shortened_rows += row.dropped_turns > 0
 
+    def add(self, other: RowStats) -> None:
+        """Adds the counts of other samples."""
+        for name, count in asdict(other).items():
+            setattr(self, name, getattr(self, name) + count)
+
     def as_dict(self) -> dict[str, int]:
         """The counts by name."""
         return asdict(self)
@@ -115,6 +125,8 @@ class RowStats:
             f"{self.samples} samples -> {self.rows} rows",
             f"{self.tokens} tokens, {self.learned_tokens} of them learned{share}",
         ]
+        if 0 < self.laid_out_tokens < self.tokens:
+            parts.append(f"{self.laid_out_tokens} tokens to compute: shared beginnings once")
         for count, what in (
             (self.shortened_rows, "rows shortened by their oldest turns"),
             (self.too_long_rows, "rows left out: too long"),

@@ -37,3 +37,11 @@ class Sample:
     def answers(self) -> range:
         """Indices of the answers in `messages`."""
         return range(self.first_question + 1, len(self.messages), 2)
+
+
+if __name__ == "__main__":  # the tool's name in FastChat, and this module's in here
+    import sys
+
+    from fastchat.data.sampling import main
+
+    sys.exit(main())

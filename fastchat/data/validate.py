@@ -14,13 +14,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby, islice
 from typing import Any
 
-from fastchat.data.reader import read_samples
-from fastchat.data.rows import IGNORED, LossMode, Row
-from fastchat.errors import FastChatError
+from fastchat.data.building import build_tree
+from fastchat.data.reader import iter_samples
+from fastchat.data.rows import IGNORED, LossMode, Row, RowBuilder, RowStats
+from fastchat.data.sample import Sample
+from fastchat.errors import DataError, FastChatError
 
 _COLOUR, _BRACKETS = ("\x1b[1;32m", "\x1b[0m"), ("⟦", "⟧")
 
@@ -55,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data-path",
         "--data_path",
         required=True,
-        help="ShareGPT conversations as JSON or JSONL",
+        help="conversations as JSON, JSONL or Parquet",
     )
     parser.add_argument(
         "--mode",
@@ -86,27 +89,41 @@ def _natural(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    samples = read_samples(args.data_path)  # before the imports below: errors come at once
+    samples = iter_samples(args.data_path)
+    first = next(samples)  # before the imports below: a wrong file is told at once
 
-    from fastchat.data.dataset import RowDataset, row_builder
+    from fastchat.data.dataset import row_builder
     from fastchat.model import load_tokenizer
     from fastchat.model.model_adapter import get_chat_renderer
 
     tokenizer = load_tokenizer(args.model)
     renderer = get_chat_renderer(tokenizer, args.model)
     builder = row_builder(tokenizer, renderer, LossMode(args.mode), args.max_length)
-    rows = RowDataset(samples, builder, name=args.data_path)
     wanted = args.rows if args.rows is not None or args.json else 3
-    shown = islice(map(rows.row, range(len(rows))), wanted)
-    if args.json:
-        for row in shown:
+    marks = _COLOUR if sys.stdout.isatty() and "NO_COLOR" not in os.environ else _BRACKETS
+    stats = RowStats()
+    rows = _rows(chain((first,), samples), builder, stats)
+    for row in islice(rows, wanted):
+        if args.json:
             print(json.dumps(describe_row(row, tokenizer), ensure_ascii=False))
-    else:
-        marks = _COLOUR if sys.stdout.isatty() and "NO_COLOR" not in os.environ else _BRACKETS
-        for row in shown:
+        else:
             print(_picture(row, tokenizer, marks), end="\n\n")
-    print(rows.stats, file=sys.stderr if args.json else sys.stdout)
+    deque(rows, maxlen=0)  # the rest is only counted
+    print(stats, file=sys.stderr if args.json else sys.stdout)
     sys.stdout.flush()
+    if not stats.rows:
+        raise DataError(
+            f"{args.data_path} holds nothing to learn.",
+            hint="Raise --model-max-length, or check that 'gpt' turns answer 'human' ones.",
+        )
+
+
+def _rows(samples: Iterable[Sample], builder: RowBuilder, stats: RowStats) -> Iterator[Row]:
+    """The rows of samples, counted as training would count them."""
+    for sample in samples:
+        rows: list[Row] = []
+        tree = build_tree(builder, sample, stats, rows)
+        yield from rows if tree is not None else ()
 
 
 def describe_row(row: Row, tokenizer: Any) -> dict[str, Any]:

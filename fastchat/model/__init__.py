@@ -13,6 +13,7 @@ from transformers.models.auto.tokenization_auto import (
 )
 
 from fastchat.model.configuration_yuan import YuanConfig
+from fastchat.model.forest import register_forest_attention
 from fastchat.model.modeling_yuan import YuanForCausalLM, YuanModel
 from fastchat.model.tokenization_yuan import YuanTokenizer
 from fastchat.model.tokenizer_loading import load_tokenizer
@@ -24,5 +25,6 @@ AutoTokenizer.register(YuanConfig, YuanTokenizer, exist_ok=True)
 # The published files name LlamaTokenizer, which gives other ids today than they were made with.
 TOKENIZER_MAPPING_NAMES["yuan"] = YuanTokenizer.__name__
 MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.add("yuan")
+register_forest_attention()
 
 __all__ = ["YuanConfig", "YuanForCausalLM", "YuanModel", "YuanTokenizer", "load_tokenizer"]

@@ -37,12 +37,10 @@ class YuanRMSNorm(nn.Module):
 class YuanPairConv(nn.Conv2d):
     """A convolution over each token and the one before it, in the published layout.
 
-    A (2, 1) kernel; tap 0 is the earlier token. Computed as one matrix product, which is
-    several times faster than a convolution on the shapes that occur here.
+    A kernel as high as its input, (2, 1); tap 0 is the earlier token. Computed as one matrix
+    product, which is several times faster than a convolution on the shapes that occur here.
+    Made as any Conv2d is, as adapters make convolutions of their base's type.
     """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=(2, 1))
 
     def forward(self, pairs: Tensor) -> Tensor:
         """(B, in, 2, S) pairs of earlier and current states -> (B, out, 1, S)."""
@@ -57,8 +55,8 @@ class YuanLocalFilter(nn.Module):
     def __init__(self, config: YuanConfig, layer_idx: int) -> None:
         super().__init__()
         self.layer_idx = layer_idx
-        self.conv1 = YuanPairConv(config.hidden_size, config.hidden_size // 2)
-        self.conv2 = YuanPairConv(config.hidden_size // 2, config.hidden_size)
+        self.conv1 = YuanPairConv(config.hidden_size, config.hidden_size // 2, kernel_size=(2, 1))
+        self.conv2 = YuanPairConv(config.hidden_size // 2, config.hidden_size, kernel_size=(2, 1))
         self.output_layernorm = YuanRMSNorm(config.hidden_size, eps=FILTER_NORM_EPS)
 
     def forward(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ from transformers.utils.output_capturing import capture_outputs
 from fastchat.errors import CheckpointError
 from fastchat.model.checkpoint_fit import refuse_misfit
 from fastchat.model.configuration_yuan import YuanConfig
+from fastchat.model.forest import Forest, forest_attention
+from fastchat.model.learned_loss import OutputMatrix
 from fastchat.model.local_filter import YuanLocalFilter, YuanRMSNorm
 from fastchat.model.predecessors import (
     Predecessors,
     is_packed,
+    parents_of,
     skip_padding,
     split_documents,
 )
@@ -76,6 +80,7 @@ class YuanAttention(nn.Module):
         attention_mask: Tensor | None = None,
         predecessors: Predecessors | None = None,
         past_key_values: Cache | None = None,
+        forest: Forest | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """(B, S, H) -> (B, S, H) and, where the kernel has them, weights (B, N, S, T)."""
@@ -89,6 +94,8 @@ class YuanAttention(nn.Module):
         attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
+        if forest is not None:
+            attend = partial(forest_attention, forest=forest)
         output, weights = attend(
             self, query, key, value, attention_mask, dropout=0.0, scaling=self.scaling, **kwargs
         )
@@ -195,6 +202,7 @@ class YuanModel(YuanPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        forest: Forest | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Hidden states (B, S, H) after the final norm.
@@ -206,11 +214,20 @@ class YuanModel(YuanPreTrainedModel):
             position_ids: (B, S). Positions that restart at 0 inside a row pack documents:
                 attention and filter stay within each. Packing excludes caching.
             past_key_values: keys, values and filter states so far.
+            forest: which token is whose parent in a single row (B = 1); gives positions,
+                attention and filter. Excludes masks and caching.
+
+        Raises:
+            ValueError: inputs that exclude each other.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds, not both and not neither.")
         hidden_states = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        packed = past_key_values is None and is_packed(position_ids)
+        if forest is not None:
+            if attention_mask is not None or past_key_values is not None:
+                raise ValueError("A forest excludes an attention mask and a cache.")
+            use_cache, position_ids = False, forest.position_ids
+        packed = forest is None and past_key_values is None and is_packed(position_ids)
         if packed and isinstance(attention_mask, Tensor) and bool(attention_mask.all()):
             attention_mask = None
         packed = packed and attention_mask is None
@@ -221,11 +238,12 @@ class YuanModel(YuanPreTrainedModel):
             places = torch.arange(hidden_states.shape[1], device=hidden_states.device)
             position_ids = (places + past)[None]
 
-        masks = self._masks(hidden_states, attention_mask, past_key_values, position_ids)
-        predecessors = None
+        masks: dict[str, Tensor | None] = {"full_attention": None, "linear_attention": None}
+        if forest is None:
+            masks = self._masks(hidden_states, attention_mask, past_key_values, position_ids)
+        predecessors = None if forest is None else parents_of(forest)
         if packed:
-            rows = position_ids.expand(hidden_states.shape[0], -1)
-            predecessors = split_documents(rows)
+            predecessors = split_documents(position_ids.expand(hidden_states.shape[0], -1))
         elif masks["linear_attention"] is not None:
             predecessors = skip_padding(masks["linear_attention"])
         position_embeddings = self.rotary_emb(hidden_states, position_ids)
@@ -237,6 +255,7 @@ class YuanModel(YuanPreTrainedModel):
                 predecessors=predecessors,
                 position_ids=position_ids,
                 past_key_values=past_key_values,
+                forest=forest,
                 **kwargs,
             )
         return BaseModelOutputWithPast(
@@ -279,7 +298,7 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = YuanModel(config)
         self.vocab_size = config.vocab_size
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = OutputMatrix(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     @can_return_tuple
@@ -293,14 +312,22 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        shift_labels: Tensor | None = None,
+        reduction: str = "sum",
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits (B, S, V) and, with labels (B, S), the mean next-token loss.
+
+        Training asks for less: `shift_labels` for the loss without any logits.
 
         Args:
             labels: aligned with `input_ids`: position t predicts labels[t + 1]; -100 is
                 ignored.
             logits_to_keep: how many last positions, or which, get logits; 0 is all.
+            shift_labels: (K,) learned tokens, each predicted from the position that
+                `logits_to_keep` (K,) names, counted through all rows. The loss is their
+                sum over `num_items_in_batch`, if that is given, else their mean.
+            reduction: "none" gives each learned token's loss (K,) in place of the sum.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -311,6 +338,13 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
+        if shift_labels is not None:
+            places = outputs.last_hidden_state.flatten(0, 1).index_select(0, logits_to_keep)
+            loss = self.lm_head(places, shift_labels, reduction)
+            if reduction == "sum":
+                count = kwargs.get("num_items_in_batch")
+                loss = loss / (max(1, len(places)) if count is None else count)
+            return CausalLMOutputWithPast(loss=loss)
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastchat.model.forest import Forest
+
 
 @dataclass(frozen=True, slots=True)
 class Predecessors:
@@ -53,6 +55,11 @@ def split_documents(position_ids: Tensor) -> Predecessors:
     """
     places = torch.arange(position_ids.shape[1], device=position_ids.device)
     return Predecessors(_flat(torch.where(position_ids == 0, 0, places)))
+
+
+def parents_of(forest: Forest) -> Predecessors:
+    """Predecessors in a row that holds a forest: the parents."""
+    return Predecessors(forest.parents + 1)
 
 
 def _flat(index: Tensor) -> Tensor:

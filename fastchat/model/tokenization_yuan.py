@@ -7,7 +7,6 @@ itself. Knows nothing of models or of chat beyond Yuan2's published template.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -16,6 +15,8 @@ from typing import Any
 from transformers import AddedToken
 from transformers.tokenization_utils_base import BatchEncoding, PaddingStrategy, TruncationStrategy
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
+
+from fastchat.utils import available_cores
 
 EOD = "<eod>"
 SEP = "<sep>"
@@ -60,11 +61,6 @@ CHAT_TEMPLATE = (
 """Yuan2's published chat format as a Jinja template; see `prompt_styles.render_yuan2`."""
 
 Offset = tuple[int, int]
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class YuanTokenizer(SentencePieceBackend):

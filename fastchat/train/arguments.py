@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastchat.data.rows import LossMode
+from fastchat.data.sources import Source, parse_sources
 from fastchat.errors import SettingsError
 from fastchat.train.fields import flag_field
 
@@ -27,6 +28,10 @@ __all__ = [
 ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Yuan2's linear layers. Its q and k matrices hold queries and keys of interleaved heads, so
 an adapter on one of the two alone would reach the queries of half the heads only."""
+
+FILTER_CONVOLUTIONS = ("conv1", "conv2")
+"""The convolutions of Yuan2's localized filter, through which queries and keys see the two
+tokens before."""
 
 
 @dataclass(kw_only=True)
@@ -47,11 +52,24 @@ class DataArguments:
     """Which conversations are learned, and what of them.
 
     Raises:
-        SettingsError: more than one of the three loss flags is true.
+        SettingsError: more than one of the three loss flags is true, or the share to hold
+            out is none.
     """
 
-    data_path: str = field(metadata={"help": "ShareGPT conversations, .json or .jsonl."})
-    eval_data_path: str | None = flag_field("Conversations to evaluate on, in the same form.")
+    data_path: str | list[str] = field(
+        metadata={"help": "Conversations: one file or more, .json, .jsonl or .parquet."}
+    )
+    data_weights: list[str] | None = flag_field(
+        "How often an epoch takes each file's conversations: 1 each once, 0.5 a random half of"
+        " them, 2 each twice. One number a file."
+    )
+    eval_data_path: str | list[str] | None = flag_field(
+        "Conversations to evaluate on, in the same forms."
+    )
+    eval_ratio: float = flag_field(
+        "Share of the data to hold out and evaluate on, where --eval_data_path is not given.",
+        0.0,
+    )
     lazy_preprocess: bool = flag_field(
         "Build each row again when it is needed, which saves memory.", False
     )
@@ -66,7 +84,29 @@ class DataArguments:
         False,
     )
 
+    packing: bool = flag_field(
+        "Lay a batch's conversations out in one row without padding, histories that answers"
+        " share once. False pads the rows of a batch to the longest instead.",
+        True,
+    )
+    tokens_per_batch: int | None = flag_field(
+        "Fill each device's batches up to this many tokens with as many conversations as fit;"
+        " --per_device_train_batch_size then counts such fillings, and is 1 if not given."
+    )
+
     def __post_init__(self) -> None:
+        _ = self.sources
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise SettingsError(
+                f"--tokens_per_batch is {self.tokens_per_batch}; a number from 1 on is needed.",
+                param="tokens_per_batch",
+            )
+        if not 0 <= self.eval_ratio < 1:
+            raise SettingsError(
+                f"--eval_ratio is {self.eval_ratio}; a share of the data, from 0 to below 1, is"
+                " needed.",
+                param="eval_ratio",
+            )
         chosen = self._chosen()
         if len(chosen) > 1:
             raise SettingsError(
@@ -74,6 +114,23 @@ class DataArguments:
                 hint="At most one of the three loss flags may be.",
                 param=chosen[1],
             )
+
+    @property
+    def sources(self) -> list[Source]:
+        """The files to learn from, with their weights."""
+        try:
+            weights = [float(weight) for weight in self.data_weights or ()]
+        except ValueError:
+            raise SettingsError(
+                f"--data_weights {' '.join(map(str, self.data_weights or ()))} are not numbers.",
+                param="data_weights",
+            ) from None
+        return parse_sources(self.data_path, weights)
+
+    @property
+    def eval_sources(self) -> list[Source]:
+        """The files to evaluate on; none where there is no --eval_data_path."""
+        return parse_sources(self.eval_data_path, None) if self.eval_data_path else []
 
     @property
     def loss_mode(self) -> LossMode:
@@ -86,7 +143,11 @@ class DataArguments:
 
 @dataclass(kw_only=True)
 class LoraArguments:
-    """How the adapter looks."""
+    """How the adapter looks.
+
+    Raises:
+        SettingsError: a rank, a scale or a share that means nothing.
+    """
 
     lora_r: int = flag_field("Rank of the adapter's matrices.", 8)
     lora_alpha: int = flag_field("Scale of the adapter: alpha / r.", 16)
@@ -94,18 +155,37 @@ class LoraArguments:
     lora_target_modules: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Layers to adapt; all seven of Yuan2 if not given. Give q_proj and k_proj"
-            " both or neither: the two matrices interleave heads."
+            "help": "Layers to adapt, by name; `all` is all seven of Yuan2's projections, as if"
+            " nothing is given, and `filter` its localized filter's two convolutions. Give"
+            " q_proj and k_proj both or neither: the two matrices interleave heads."
         },
     )
-    lora_weight_path: str = flag_field("Folder of an adapter to start from.", "")
+    lora_weight_path: str = flag_field(
+        "Folder of an adapter to start from; it stays as it is made, whatever the other flags say.",
+        "",
+    )
     lora_bias: Literal["none", "all", "lora_only"] = flag_field("Biases to train along.", "none")
+    use_rslora: bool = flag_field("Scale the adapter by alpha / sqrt(r).", False)
+    use_dora: bool = flag_field("Learn the length of each weight vector by itself.", False)
     q_lora: bool = flag_field("Load the base model in 4 bits (NF4, double quantisation).", False)
+
+    def __post_init__(self) -> None:
+        for name, fits, wanted in (
+            ("lora_r", self.lora_r >= 1, "a whole number from 1 on"),
+            ("lora_alpha", self.lora_alpha >= 1, "a whole number from 1 on"),
+            ("lora_dropout", 0 <= self.lora_dropout < 1, "a share from 0 to below 1"),
+        ):
+            if not fits:
+                raise SettingsError(
+                    f"--{name} is {getattr(self, name)}; {wanted} is needed.", param=name
+                )
 
     @property
     def target_modules(self) -> list[str]:
-        """The layers to adapt."""
-        return self.lora_target_modules or list(ALL_PROJECTIONS)
+        """The layers of a Yuan2 to adapt, by name."""
+        groups = {"all": ALL_PROJECTIONS, "filter": FILTER_CONVOLUTIONS}
+        asked = self.lora_target_modules or ["all"]
+        return list(dict.fromkeys(name for item in asked for name in groups.get(item, (item,))))
 
 
 def __getattr__(name: str) -> Any:

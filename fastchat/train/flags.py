@@ -13,8 +13,8 @@ import ast
 import dataclasses
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +35,7 @@ class Flag:
         many: takes one value or more.
         single: where `many`, one value stays a value and does not become a list.
         bare: may stand alone, and then means true.
+        mapping: a recipe may give a map; where `convert` makes none, it is handed on as JSON.
         required: has to be given.
         choices: the values allowed; None allows all.
         default: as shown in the help; None shows nothing.
@@ -47,6 +48,7 @@ class Flag:
     many: bool = False
     single: bool = False
     bare: bool = False
+    mapping: bool = False
     required: bool = False
     choices: tuple[str, ...] | None = None
     default: str | None = None
@@ -76,7 +78,8 @@ def truth_or_text(text: str) -> bool | str:
     return truth(text) if text.lower() in ("true", "false") else text
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """Reads a map, written as JSON."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -96,15 +99,16 @@ def flag(name: str, annotation: str, **details: Any) -> Flag | None:
         return Flag(name, str, **{**details, "choices": tuple(choices)})
     kinds = {kind.strip() for kind in annotation.split(" | ")} - {"None"}
     many = any(kind.startswith("list[") for kind in kinds)
+    mapping = any(kind.startswith("dict") for kind in kinds)
     if kinds == {"bool"}:
         return Flag(name, truth, **{"bare": True, **details})
     if kinds in ({"int"}, {"float"}):
         return Flag(name, {"int": int, "float": float}[kinds.pop()], **details)
     if "str" in kinds or many:
         convert = truth_or_text if kinds & {"bool", "Literal[False]"} else str
-        return Flag(name, convert, many=many, single="str" in kinds, **details)
-    if any(kind.startswith("dict") for kind in kinds):
-        return Flag(name, _json_object, **details)
+        return Flag(name, convert, many=many, single="str" in kinds, mapping=mapping, **details)
+    if mapping:
+        return Flag(name, json_object, mapping=True, **details)
     return None
 
 
@@ -181,9 +185,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(
-    argv: Sequence[str], groups: Iterable[FlagGroup], *, description: str
+    argv: Sequence[str],
+    groups: Iterable[FlagGroup],
+    *,
+    description: str,
+    given: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Parses a command line.
+
+    Args:
+        argv: without the program's name.
+        groups: the flags that it may hold.
+        description: heads the help.
+        given: flags that got their value elsewhere, and so are not required here.
 
     Returns:
         For each group the values that were given, by name.
@@ -202,15 +216,28 @@ def parse(
     for group in groups:
         section = parser.add_argument_group(group.title)
         for item in group.flags.values():
-            _add(section, item)
-    given, unknown = parser.parse_known_args(list(_with_underscores(argv)))
+            _add(section, replace(item, required=item.required and item.name not in given))
+    parsed, unknown = parser.parse_known_args(list(_with_underscores(argv)))
     if unknown:
         raise _unknown(unknown, groups)
-    values = vars(given)
+    values = vars(parsed)
     return [
         {name: _value(values[name], flag) for name, flag in group.flags.items() if name in values}
         for group in groups
     ]
+
+
+def all_values(name: str, argv: Sequence[str]) -> list[str]:
+    """The values of every `--name VALUE` on a command line, whatever else it holds.
+
+    Raises:
+        SettingsError: the last `--name` stands without a value.
+    """
+    parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument(f"--{name}", dest="values", action="append")
+    parsed, _ = parser.parse_known_args(list(_with_underscores(argv)))
+    values: list[str] = vars(parsed).get("values", [])
+    return values
 
 
 def _add(section: argparse._ArgumentGroup, item: Flag) -> None:

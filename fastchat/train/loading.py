@@ -6,7 +6,6 @@ Imports torch and transformers.
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 import fastchat.model  # noqa: F401  (registers Yuan2 with transformers)
 from fastchat.errors import CheckpointError, SettingsError
+from fastchat.train.adapter import four_bits, quiet_bitsandbytes, with_adapter
 from fastchat.train.arguments import LoraArguments, ModelArguments
 from fastchat.train.training_arguments import TrainingArguments
 
@@ -38,7 +38,8 @@ def load_for_training(
     if args.flash_attn:
         options["attn_implementation"] = "flash_attention_2"
     if lora is not None and lora.q_lora:
-        options |= _four_bits(args, dtype)
+        quiet_bitsandbytes()
+        options |= four_bits(args, dtype)
     path = model_args.model_name_or_path
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **options)
@@ -50,7 +51,7 @@ def load_for_training(
     except ImportError as error:
         raise SettingsError(f"A library that the flags ask for is missing: {error}") from error
     _check_fit(model, tokenizer, args, path)
-    return model if lora is None else _with_adapter(model, lora, args)
+    return model if lora is None else with_adapter(model, lora, args)
 
 
 def _compute_dtype(args: TrainingArguments) -> torch.dtype:
@@ -78,62 +79,24 @@ def _check_fit(model: Any, tokenizer: Any, args: TrainingArguments, path: str) -
         )
 
 
-def check_libraries(lora: LoraArguments) -> None:
-    """Checks that what an adapter needs is installed, before time is spent on the data.
+def lay_out_flat(model: Any) -> bool:
+    """Readies a model for rows that hold a forest; false where it cannot read them.
 
-    Raises:
-        SettingsError: a library is missing.
+    A Yuan2 reads them as it is. Another model does if all it does with other tokens is
+    plain attention, through transformers' attention interface.
     """
-    for library, flag in (("peft", "LoRA"), ("bitsandbytes", "--q_lora" if lora.q_lora else "")):
-        if flag and find_spec(library) is None:
-            raise SettingsError(
-                f"{flag} needs {library}, which is not installed.",
-                hint="Install this project with its 'train' extra.",
-            )
-
-
-def _four_bits(args: TrainingArguments, dtype: torch.dtype) -> dict[str, Any]:
-    from transformers import BitsAndBytesConfig
-
-    return {
-        "quantization_config": BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        ),
-        "device_map": {"": args.device},
-    }
-
-
-def _with_adapter(model: Any, lora: LoraArguments, args: TrainingArguments) -> Any:
-    from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-
-    if lora.q_lora:
-        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
-            model,
-            use_gradient_checkpointing=args.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
+    config = model.config
+    if config.model_type == "yuan":
+        return True
+    plain = (
+        set(getattr(config, "layer_types", None) or ()) <= {"full_attention"}
+        and not (
+            getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
         )
-    elif args.gradient_checkpointing:
-        model.enable_input_require_grads()
-    try:
-        if lora.lora_weight_path:
-            adapted = PeftModel.from_pretrained(model, lora.lora_weight_path, is_trainable=True)
-        else:
-            adapted = get_peft_model(
-                model,
-                LoraConfig(
-                    r=lora.lora_r,
-                    lora_alpha=lora.lora_alpha,
-                    lora_dropout=lora.lora_dropout,
-                    target_modules=lora.target_modules,
-                    bias=lora.lora_bias,
-                    task_type="CAUSAL_LM",
-                ),
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SettingsError(f"The adapter cannot be put on this model: {error}") from error
-    trained, total = adapted.get_nb_trainable_parameters()
-    logger.info("training %s of %s parameters (%.2f %%)", trained, total, 100 * trained / total)
-    return adapted
+        and not getattr(config, "attn_logit_softcapping", None)
+    )
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not plain or not base._supports_attention_backend:  # noqa: SLF001
+        return False
+    base.set_attn_implementation("forest")
+    return True

@@ -66,7 +66,6 @@ def fit_to(machine: Machine, values: dict[str, Any]) -> list[str]:
 
 def _fit_to_cpu(values: dict[str, Any]) -> list[str]:
     for name, instead in (
-        ("fsdp", "torchrun without --fsdp trains on several processes."),
         ("fp16", "Give --bf16 True, or neither for float32."),
         ("flash_attn", "Leave it out: torch's own attention is used."),
     ):

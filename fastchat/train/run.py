@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fastchat.errors import FastChatError
+from fastchat.train.distributed import end_process
 from fastchat.train.settings import parse_settings
 
 _LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"
@@ -40,11 +42,19 @@ def train(
 
 
 def main(*, lora: bool = False) -> int:
-    """What the entry points run: `train`, with errors as messages. Returns the exit status."""
+    """What the entry points run: `train`, with errors as messages. Returns the exit status.
+
+    Where DeepSpeed runs, the process ends here instead.
+    """
+    return run(partial(train, lora=lora))
+
+
+def run(start: Callable[[], object]) -> int:
+    """Runs a trainer, with errors as messages and a log. Returns the exit status."""
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format=_LOG_FORMAT)
     try:
-        train(lora=lora)
+        start()
     except FastChatError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status

@@ -1,16 +1,33 @@
-"""What a trainer's command line asks for. Parses it; imports neither torch nor transformers."""
+"""What a trainer's command line and recipe ask for. Imports neither torch nor transformers."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fastchat.errors import SettingsError
 from fastchat.train.arguments import DataArguments, LoraArguments, ModelArguments
 from fastchat.train.extra_arguments import ExtraTrainingArguments
-from fastchat.train.flags import FlagGroup, flags_of, parse, transformers_flags
-from fastchat.train.old_flags import modernise, old_flags
+from fastchat.train.flags import (
+    Flag,
+    FlagGroup,
+    all_values,
+    flags_of,
+    parse,
+    transformers_flags,
+)
+from fastchat.train.old_flags import OldFlag, modernise, old_flags
+from fastchat.train.recipe import read_recipes
+
+_CONFIG = Flag(
+    "config",
+    str,
+    help="A YAML file with any of these flags; the command line wins over it. Of several"
+    " --config the later ones win.",
+)
 
 
 @dataclass(slots=True)
@@ -22,6 +39,7 @@ class Settings:
         data: which data, and what of it is learned.
         training: values for `TrainingArguments`, by name; those not given are left out.
         lora: how the adapter looks; None trains all weights.
+        extra: what is an entry's own.
         notes: what the user should know of flags that were changed or left out.
     """
 
@@ -29,16 +47,27 @@ class Settings:
     data: DataArguments
     training: dict[str, Any]
     lora: LoraArguments | None = None
+    extra: Any = None
     notes: list[str] = field(default_factory=list)
 
 
-def parse_settings(argv: Sequence[str] | None = None, *, lora: bool = False) -> Settings:
-    """Reads a trainer's command line (`sys.argv` if None); imports no torch.
+def parse_settings(
+    argv: Sequence[str] | None = None, *, lora: bool = False, extra: type[Any] | None = None
+) -> Settings:
+    """Reads a trainer's command line (`sys.argv` if None) and the recipes that it names.
+
+    What the command line gives wins over the recipes. Imports no torch.
+
+    Args:
+        argv: without the program's name.
+        lora: whether the LoRA flags are known.
+        extra: a dataclass of flags that are this entry's own.
 
     Raises:
         SettingsError: an unknown flag, a missing one or a value that cannot be used.
         SystemExit: `--help` was given.
     """
+    argv = sys.argv[1:] if argv is None else argv
     own = flags_of(ExtraTrainingArguments)
     known = transformers_flags() | own
     old = old_flags(known)
@@ -50,16 +79,78 @@ def parse_settings(argv: Sequence[str] | None = None, *, lora: bool = False) -> 
         FlagGroup("LoRA", flags_of(LoraArguments) if lora else {}),
         FlagGroup("training", own | today),
         FlagGroup("old names", {name: item.flag for name, item in old.items()}),
+        FlagGroup("this trainer's own", flags_of(extra) if extra else {}),
     ]
-    description = "Fine-tunes a Yuan2 model" + (" with LoRA." if lora else ".")
-    model, data, adapter, training, former = parse(
-        sys.argv[1:] if argv is None else argv, groups, description=description
+    recipe = _read_recipes(argv, groups, lora=lora)
+    said = parse(
+        argv,
+        [*groups, FlagGroup("recipe", {"config": _CONFIG})],
+        description="Fine-tunes a Yuan2 model" + (" with LoRA." if lora else "."),
+        given=recipe,
     )
-    notes = modernise(training, former, old)
+    written = [{name: recipe[name] for name in group.flags if name in recipe} for group in groups]
+    training, notes = _training(written[3:5], said[3:5], old)
     return Settings(
-        model=ModelArguments(**model),
-        data=DataArguments(**data),
+        model=ModelArguments(**(written[0] | said[0])),
+        data=DataArguments(**(written[1] | said[1])),
         training=training,
-        lora=LoraArguments(**adapter) if lora else None,
+        lora=LoraArguments(**(written[2] | said[2])) if lora else None,
+        extra=extra(**(written[5] | said[5])) if extra else None,
         notes=notes,
     )
+
+
+def _read_recipes(
+    argv: Sequence[str], groups: Sequence[FlagGroup], *, lora: bool
+) -> dict[str, Any]:
+    flags = {name: flag for group in groups for name, flag in group.flags.items()}
+    elsewhere = {} if lora else dict.fromkeys(flags_of(LoraArguments), "train_lora.py")
+    return read_recipes(all_values("config", argv), flags, elsewhere)
+
+
+def _training(
+    written: Sequence[dict[str, Any]],
+    said: Sequence[dict[str, Any]],
+    old: Mapping[str, OldFlag],
+) -> tuple[dict[str, Any], list[str]]:
+    """Training values of recipe and command line together, and notes on old names.
+
+    Old names are carried over in each of the two before they meet, so that the command
+    line wins whichever name it uses.
+
+    Args:
+        written: the recipe's values under today's names, and under old ones.
+        said: the command line's, likewise.
+        old: the old flags.
+    """
+    (values, former), (more, more_former) = written, said
+    explicit = frozenset(more)
+    notes = modernise(values, former, old) + modernise(more, more_former, old)
+    for name in more.keys() - explicit:
+        if isinstance(more[name], dict):  # the flag said one part of a map
+            more[name] = _map(values.get(name)) | more[name]
+    together = values | more
+    _check(together)
+    return together, list(dict.fromkeys(notes))
+
+
+def _check(training: Mapping[str, Any]) -> None:
+    """Refuses values of this project's own flags that mean nothing."""
+    if training.get("sample_generations", 0) < 0:
+        raise SettingsError(
+            f"--sample_generations is {training['sample_generations']}; a number of"
+            " conversations from 0 on is needed.",
+            param="sample_generations",
+        )
+    if not training.get("peak_tflops", 1) > 0:
+        raise SettingsError(
+            f"--peak_tflops is {training['peak_tflops']}; a rate above 0 is needed.",
+            param="peak_tflops",
+        )
+
+
+def _map(value: Any) -> dict[str, Any]:
+    """A map that may be written as JSON; empty for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = json.loads(value)
+    return value if isinstance(value, dict) else {}

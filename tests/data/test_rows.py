@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,52 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastchat.chat import JinjaChatRenderer, YuanChatRenderer
-from fastchat.data.dataset import RowDataset, row_builder
+from fastchat.data.dataset import HeldItems, row_builder
 from fastchat.data.rows import IGNORED, LossMode, RowBuilder, label_answers
 from fastchat.data.sample import Sample
 from fastchat.errors import DataError
 from fastchat.model import load_tokenizer
 from fastchat.model.tokenization_yuan import YuanTokenizer
 from fastchat.prompt_styles import Span
+from tests.talks import conversations, learned_by_rows, learned_by_tree, same_tree, talk
 
 UNLIMITED = 1_000_000
-
-ANY_TEXT = st.lists(
-    st.one_of(
-        st.sampled_from(
-            [
-                "<sep>",
-                "<eod>",
-                "<n>",
-                "n",
-                "<",
-                ">",
-                "\n",
-                " ",
-                "?",
-                "😀",
-                "👩‍🚀",
-                "你好",
-                "，",
-                "▁",
-            ]
-        ),
-        st.text(max_size=8),
-    ),
-    max_size=6,
-).map("".join)
-
-
-@st.composite
-def conversations(draw: st.DrawFn) -> Sample:
-    system = draw(st.none() | ANY_TEXT.filter(str.strip))
-    texts = draw(st.lists(st.tuples(ANY_TEXT, ANY_TEXT), min_size=1, max_size=4))
-    messages = [] if system is None else [{"role": "system", "content": system}]
-    for question, answer in texts:
-        messages.append({"role": "user", "content": question})
-        messages.append({"role": "assistant", "content": answer})
-    return Sample("s", tuple(messages))
-
 
 any_conversation = settings(
     max_examples=60,
@@ -149,17 +114,20 @@ def test_lazy_and_eager_give_the_same_rows(
     limit: int,
 ) -> None:
     builder = row_builder(tokenizer, renderer, mode, limit)
-    try:
-        eager = RowDataset(samples, builder, lazy=False, name="data")
-    except DataError:
-        with pytest.raises(DataError):
-            RowDataset(samples, builder, lazy=True, name="data")
-        return
-    lazy = RowDataset(samples, builder, lazy=True, name="data")
-    assert [eager[i] for i in range(len(eager))] == [lazy[i] for i in range(len(lazy))]
+    eager, lazy = (HeldItems(samples, builder, lazy=lazy) for lazy in (False, True))
+    assert len(eager) == len(lazy) <= len(samples)
+    assert all(same_tree(eager[i], lazy[i]) for i in range(len(eager)))
     assert eager.stats == lazy.stats
-    assert eager.lengths == lazy.lengths == [len(eager[i]["input_ids"]) for i in range(len(eager))]
-    assert max(eager.lengths) <= limit
+    assert eager.lengths.tolist() == lazy.lengths.tolist() == [len(tree) for tree in eager]
+    rows = [
+        row
+        for sample in samples
+        for target in builder.targets(sample)
+        if (row := builder.row(sample, target)) is not None
+    ]
+    assert all(len(row.input_ids) <= limit for row in rows)
+    assert sum(map(learned_by_tree, eager), Counter()) == learned_by_rows(rows)
+    assert eager.stats.rows == len(rows)
 
 
 @any_conversation
@@ -188,14 +156,6 @@ def test_a_row_that_is_too_long_loses_its_oldest_turns_and_never_an_answers_end(
             assert row.dropped_turns == fitting[0] - first
             assert len(row.input_ids) == length(fitting[0])
             assert row.input_ids[-len(answer) :] == answer == row.labels[-len(answer) :]
-
-
-def talk(*texts: str, system: str | None = None) -> Sample:
-    messages = [] if system is None else [{"role": "system", "content": system}]
-    messages += [
-        {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)
-    ]
-    return Sample("talk", tuple(messages))
 
 
 def test_a_token_across_the_border_of_an_answer_is_counted_and_not_learned() -> None:
@@ -236,7 +196,7 @@ def test_counts_say_what_became_of_every_sample(
         talk("a", "long " * 30),
         Sample("silent", (), leading_dropped=True, trailing_dropped=True),
     ]
-    stats = RowDataset(samples, builder, name="data").stats
+    stats = HeldItems(samples, builder, lazy=False).stats
     assert stats.samples == 4
     assert stats.rows == 3
     assert stats.shortened_rows == 1
@@ -244,14 +204,6 @@ def test_counts_say_what_became_of_every_sample(
     assert stats.samples_without_answer == 1
     assert stats.leading_turns_dropped == stats.trailing_questions_dropped == 1
     assert "2 rows left out: too long" in str(stats)
-
-
-def test_nothing_to_learn_at_all_is_an_error(
-    tokenizer: YuanTokenizer, renderer: YuanChatRenderer
-) -> None:
-    builder = row_builder(tokenizer, renderer, LossMode.SPLIT_EXAMPLE, 5)
-    with pytest.raises(DataError, match=r"chat\.json holds nothing to learn.*too long"):
-        RowDataset([talk("a" * 50, "b" * 50)], builder, name="chat.json")
 
 
 def test_efficient_needs_to_know_where_the_answers_are(tokenizer: YuanTokenizer) -> None:

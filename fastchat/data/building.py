@@ -1,0 +1,109 @@
+"""Samples become trees, on as many processes as there are cores.
+
+Knows nothing of files. Tokenising is nearly all of the work and needs the interpreter's
+lock, so processes share it, not threads.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
+
+from fastchat.data.item_file import ItemBlock
+from fastchat.data.rows import Row, RowBuilder, RowStats
+from fastchat.data.sample import Sample
+from fastchat.data.tree import Tree, merge
+from fastchat.utils import available_cores
+
+BLOCK = 1000
+"""Samples that are worked on, and kept, together."""
+
+
+def build_tree(
+    builder: RowBuilder, sample: Sample, stats: RowStats, rows: list[Row] | None = None
+) -> Tree | None:
+    """The tree of a sample's rows; None where no row of it can be learned.
+
+    Args:
+        builder: builds the rows.
+        sample: the conversation.
+        stats: where it is counted.
+        rows: where the rows are put, if they are wanted.
+    """
+    rows = [] if rows is None else rows
+    stats.add_sample(sample)
+    for target in builder.targets(sample):
+        row = builder.row(sample, target)
+        stats.add_row(row)
+        if row is not None:
+            rows.append(row)
+    if not rows:
+        return None
+    tree = merge(rows)
+    stats.laid_out_tokens += len(tree)
+    return tree
+
+
+def build_block(builder: RowBuilder, samples: list[Sample]) -> ItemBlock:
+    """The trees of some samples, and what became of these."""
+    stats = RowStats()
+    trees = [build_tree(builder, sample, stats) for sample in samples]
+    return ItemBlock.of([tree for tree in trees if tree is not None], stats)
+
+
+def build_blocks(
+    builder: RowBuilder, samples: Iterable[Sample], processes: int | None = None
+) -> Iterator[ItemBlock]:
+    """The blocks of all samples, in order; reads no further ahead than the work needs.
+
+    Args:
+        builder: builds a sample's rows.
+        samples: read as they are needed.
+        processes: how many build; all cores if None. What fits one block is built here.
+    """
+    chunks = _chunks(samples)
+    first = list(islice(chunks, 2))
+    workers = available_cores() if processes is None else processes
+    # Forked, a process has the tokenizer at once; elsewhere it would have to load it anew.
+    if len(first) < 2 or workers < 2 or sys.platform != "linux":
+        for chunk in _after(first, chunks):
+            yield build_block(builder, chunk)
+        return
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, context, _receive, (builder,)) as pool:
+        waiting: deque[Future[ItemBlock]] = deque()
+        for chunk in _after(first, chunks):
+            waiting.append(pool.submit(_build_here, chunk))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _chunks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    iterator = iter(samples)
+    while chunk := list(islice(iterator, BLOCK)):
+        yield chunk
+
+
+def _after(first: list[list[Sample]], rest: Iterator[list[Sample]]) -> Iterator[list[Sample]]:
+    yield from first
+    yield from rest
+
+
+class _Process:
+    """What a building process holds between calls."""
+
+    builder: RowBuilder
+
+
+def _receive(builder: RowBuilder) -> None:
+    _Process.builder = builder
+
+
+def _build_here(samples: list[Sample]) -> ItemBlock:
+    return build_block(_Process.builder, samples)
