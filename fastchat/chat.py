@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fastchat.conversation import Conversation
 from fastchat.errors import RequestError
-from fastchat.prompt_styles import Piece, Span, render_yuan2
+from fastchat.prompt_styles import YUAN2_ANSWER, Piece, Span, render_yuan2
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -65,6 +65,9 @@ class YuanChatRenderer:
     def __init__(self, tokenizer: Any, *, parse_special: bool = False) -> None:
         self._tokenizer = tokenizer
         self._parse_special = parse_special
+        # Looked up once: transformers takes as long for a special token as for a short text.
+        self._end = tokenizer.eos_token_id
+        self._answer = tokenizer.convert_tokens_to_ids(YUAN2_ANSWER)
 
     def render(self, messages: Messages) -> RenderedPrompt:
         """See `ChatRenderer.render`. A prompt always ends in `<sep>`.
@@ -84,8 +87,7 @@ class YuanChatRenderer:
 
     def answer_ids(self, answer: str) -> list[int]:
         """The stripped answer as plain text, and `<eod>`."""
-        eod: int = self._tokenizer.eos_token_id
-        return [*self._typed(answer.strip()), eod]
+        return [*self._typed(answer.strip()), self._end]
 
     def _encode(self, pieces: Sequence[Piece]) -> list[int]:
         # Neighbouring typed pieces are one run: tokens may straddle `<n>`, as they did
@@ -97,12 +99,13 @@ class YuanChatRenderer:
                 run.append(piece.text)
                 continue
             ids += self._typed("".join(run))
-            ids.append(self._tokenizer.convert_tokens_to_ids(piece.text))
+            ids.append(self._answer)
             run = []
-        return ids + self._typed("".join(run))
+        return ids + self._typed("".join(run)) if run else ids
 
     def _typed(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode_ids(text, parse_special=self._parse_special))
+        ids: list[int] = self._tokenizer.encode_ids(text, parse_special=self._parse_special)
+        return ids
 
 
 class JinjaChatRenderer:

@@ -6,6 +6,8 @@ lock, so processes share it, not threads.
 
 from __future__ import annotations
 
+import gc
+import marshal
 import multiprocessing
 import sys
 from collections import deque
@@ -77,11 +79,34 @@ def build_blocks(
     with ProcessPoolExecutor(workers, context, _receive, (builder,)) as pool:
         waiting: deque[Future[ItemBlock]] = deque()
         for chunk in _after(first, chunks):
-            waiting.append(pool.submit(_build_here, chunk))
+            waiting.append(pool.submit(_build_here, pack(chunk)))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def pack(samples: list[Sample]) -> bytes:
+    """Samples as bytes, several times faster than pickled."""
+    return marshal.dumps(
+        [
+            (
+                sample.id,
+                [(message["role"], message["content"]) for message in sample.messages],
+                sample.leading_dropped,
+                sample.trailing_dropped,
+            )
+            for sample in samples
+        ]
+    )
+
+
+def unpack(packed: bytes) -> list[Sample]:
+    """What `pack` was given."""
+    return [
+        Sample(name, tuple({"role": role, "content": text} for role, text in messages), *dropped)
+        for name, messages, *dropped in marshal.loads(packed)  # noqa: S302 (this process's own)
+    ]
 
 
 def _chunks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
@@ -102,8 +127,9 @@ class _Process:
 
 
 def _receive(builder: RowBuilder) -> None:
+    gc.disable()  # nothing that is built refers to itself
     _Process.builder = builder
 
 
-def _build_here(samples: list[Sample]) -> ItemBlock:
-    return build_block(_Process.builder, samples)
+def _build_here(packed: bytes) -> ItemBlock:
+    return build_block(_Process.builder, unpack(packed))

@@ -132,11 +132,11 @@ def _pairs(flat: Ints) -> list[tuple[int, int]]:
 
 def _pyarrow() -> Any:
     try:
-        import pyarrow
+        import pyarrow as pa
         import pyarrow.ipc
     except ImportError:
         raise SettingsError(
             "pyarrow is not installed, and tokenised rows are kept in Arrow files.",
             hint="Install this project with its 'train' extra, or give --lazy_preprocess True.",
         ) from None
-    return pyarrow
+    return pa

@@ -68,7 +68,7 @@ class Row:
     @property
     def learned(self) -> int:
         """Number of learned tokens."""
-        return sum(label != IGNORED for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORED)
 
 
 @dataclass(slots=True)

@@ -105,6 +105,13 @@ def ranges(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
+def _learned_ranges(row: Row) -> list[tuple[int, int]]:
+    start, size = row.labels.count(IGNORED), len(row.labels)
+    if start == size or IGNORED not in row.labels[start:]:  # all that is learned is at the end
+        return [(start, size)] if start < size else []
+    return ranges(np.asarray(row.labels) != IGNORED)
+
+
 def merge(rows: Sequence[Row]) -> Tree:
     """The tree of an item's rows.
 
@@ -116,8 +123,7 @@ def merge(rows: Sequence[Row]) -> Tree:
     """
     if len(rows) == 1:
         row = rows[0]
-        flags = np.asarray(row.labels) != IGNORED
-        return Tree(row.sample_id, np.asarray(row.input_ids, np.int32), (), ranges(flags))
+        return Tree(row.sample_id, np.array(row.input_ids, np.int32), (), _learned_ranges(row))
     return _Merging(rows).tree()
 
 
@@ -195,4 +201,4 @@ class _Merging:
         while stack:
             run = stack.pop()
             yield run
-            stack += sorted(run.below[::-1], key=lambda below: below.parent)
+            stack += sorted(run.below, key=lambda below: (below.parent, -below.start))

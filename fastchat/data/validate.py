@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from typing import Any
 
-from fastchat.data.building import build_tree
 from fastchat.data.reader import iter_samples
 from fastchat.data.rows import IGNORED, LossMode, Row, RowBuilder, RowStats
 from fastchat.data.sample import Sample
@@ -120,6 +119,8 @@ def _run(args: argparse.Namespace) -> None:
 
 def _rows(samples: Iterable[Sample], builder: RowBuilder, stats: RowStats) -> Iterator[Row]:
     """The rows of samples, counted as training would count them."""
+    from fastchat.data.building import build_tree
+
     for sample in samples:
         rows: list[Row] = []
         tree = build_tree(builder, sample, stats, rows)

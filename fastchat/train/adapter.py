@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from fastchat.errors import CheckpointError, SettingsError
+from fastchat.model.learned_loss import OutputMatrix
 from fastchat.model.model_folder import local_folder, read_json
 from fastchat.model.weight_files import WeightFiles
 from fastchat.train.arguments import LoraArguments
@@ -151,11 +152,7 @@ def _targets(model: Any, lora: LoraArguments) -> list[str] | str:
     if not is_yuan and asked == {"all"}:
         return "all-linear"
     names = lora.target_modules if is_yuan else sorted(asked)
-    present = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-    }
+    present = {name.rpartition(".")[2] for name, module in model.named_modules() if _adapts(module)}
     unknown = [name for name in names if name not in present]
     if unknown:
         groups = ", or all, filter" if is_yuan else ", or all alone"
@@ -174,6 +171,11 @@ def _targets(model: Any, lora: LoraArguments) -> list[str] | str:
             halves.pop(),
         )
     return names
+
+
+def _adapts(module: Any) -> bool:
+    # Yuan2's output matrix computes losses, too, to which an adapter would add logits.
+    return isinstance(module, nn.Linear | nn.Conv2d) and not isinstance(module, OutputMatrix)
 
 
 # ---- an adapter to go on with --------------------------------------------------------------
@@ -256,8 +258,8 @@ def _check_belongs(folder: Path, model: Any) -> None:
 
 
 def _faults(path: str, module: Any, matrix: str, width: int) -> list[str]:
-    if not isinstance(module, nn.Linear | nn.Conv2d):
-        return [f"{path}, which this model does not have"]
+    if not _adapts(module):
+        return [f"{path}, which this model does not have or which cannot be adapted"]
     side = "in" if matrix == "A.weight" else "out"
     kind = "channels" if isinstance(module, nn.Conv2d) else "features"
     here = getattr(module, f"{side}_{kind}")

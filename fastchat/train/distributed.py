@@ -16,7 +16,9 @@ from typing import Any
 from fastchat.errors import SettingsError
 from fastchat.train.deepspeed_config import zero_stage
 
-_LAUNCH = "Start it with torchrun --nproc_per_node=N."
+_BEST = "load_best_model_at_end"
+_WHOLE_ONLY = ("adafactor", "bnb", "8bit", "4bit")
+"""Optimizers that compute over whole weights, as parts of their names."""
 
 
 def process_count(environment: Mapping[str, str]) -> int:
@@ -44,26 +46,28 @@ def check_combination(values: Mapping[str, Any], processes: int) -> None:
     if fsdp and processes == 1:
         raise SettingsError(
             "--fsdp spreads a model over several processes, and this run has one.",
-            hint=f"{_LAUNCH} Or leave --fsdp out.",
+            hint="Start it with torchrun --nproc_per_node=N, or leave --fsdp out.",
             param="fsdp",
         )
-    if deepspeed or fsdp:
-        engine = "--deepspeed" if deepspeed else "--fsdp"
-        _check_best(values, engine)
+    optimizer = str(values.get("optim", ""))
+    if fsdp and any(word in optimizer for word in _WHOLE_ONLY):
+        raise SettingsError(
+            f"--optim {optimizer} does not work with --fsdp: it cannot update a part of a weight.",
+            hint="Give --optim adamw_torch, or --deepspeed with ZeRO-3 in place of --fsdp.",
+            param="optim",
+        )
+    if (deepspeed or fsdp) and values.get("save_only_model") and values.get(_BEST):
+        raise SettingsError(
+            f"--save_only_model leaves out what --{_BEST} reads with"
+            f" --{'fsdp' if fsdp else 'deepspeed'}.",
+            hint="Give one of the two; --save_total_limit 1 keeps checkpoints few.",
+            param="save_only_model",
+        )
     if zero_stage(values.get("deepspeed")) == 3 and values.get("auto_find_batch_size"):
         raise SettingsError(
             "--auto_find_batch_size does not work with ZeRO-3.",
             hint="Give --per_device_train_batch_size; python -m fastchat.train.plan suggests one.",
             param="auto_find_batch_size",
-        )
-
-
-def _check_best(values: Mapping[str, Any], engine: str) -> None:
-    if values.get("save_only_model") and values.get("load_best_model_at_end"):
-        raise SettingsError(
-            f"--save_only_model leaves out what --load_best_model_at_end reads with {engine}.",
-            hint="Give one of the two; --save_total_limit 1 keeps checkpoints few.",
-            param="save_only_model",
         )
 
 
@@ -80,12 +84,11 @@ def start_deepspeed(args: Any) -> None:
         return
     import deepspeed
     from torch import distributed
+    from torch._C._distributed_c10d import HashStore
 
     backend = "gloo" if args.device.type == "cpu" else None
     if not distributed.is_initialized() and process_count(os.environ) == 1:
-        distributed.init_process_group(
-            backend or "nccl", store=distributed.HashStore(), rank=0, world_size=1
-        )
+        distributed.init_process_group(backend or "nccl", store=HashStore(), rank=0, world_size=1)
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
 

@@ -178,6 +178,7 @@ def training_arguments(values: dict[str, Any]) -> tuple[TrainingArguments, list[
     if values.get("deepspeed"):
         values["deepspeed"], more = read_deepspeed_config(values["deepspeed"])
         notes += more
+    check_combination(values, process_count(os.environ))
     # Items are trees, from which the Trainer must not pick columns; and labels are one thing,
     # whatever else the model's forward takes.
     values |= {"remove_unused_columns": False, "label_names": ["labels"]}

@@ -42,20 +42,22 @@ def train(
 
 
 def main(*, lora: bool = False) -> int:
-    """What the entry points run: `train`, with errors as messages. Returns the exit status.
-
-    Where DeepSpeed runs, the process ends here instead.
-    """
+    """What the entry points run: `train`, with errors as messages. Returns the exit status."""
     return run(partial(train, lora=lora))
 
 
 def run(start: Callable[[], object]) -> int:
-    """Runs a trainer, with errors as messages and a log. Returns the exit status."""
+    """Runs a trainer, with errors as messages and a log. Returns the exit status.
+
+    Where DeepSpeed runs, the process ends here instead.
+    """
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format=_LOG_FORMAT)
+    status = 0
     try:
         start()
     except FastChatError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    return 0
+        status = error.exit_status
+    end_process(status)
+    return status

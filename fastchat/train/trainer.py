@@ -30,7 +30,7 @@ from fastchat.train.checkpoints import (
 )
 from fastchat.train.report.flops import useful_flops
 from fastchat.train.report.throughput import Throughput
-from fastchat.train.sharding import check_sharded, shard_on_cpu
+from fastchat.train.sharding import check_layers, check_sharded, keep_sums_exact, shard_on_cpu
 
 
 class YuanTrainer(Trainer):
@@ -68,8 +68,10 @@ class YuanTrainer(Trainer):
         """As in transformers, with FSDP on the CPU as well."""
         super().create_accelerator_and_postprocess()
         wanted = self.args.fsdp_plugin_args
-        if wanted is not None and shard_on_cpu(self.accelerator, wanted):
-            self.is_fsdp_enabled = True
+        if wanted is not None:
+            self.is_fsdp_enabled |= shard_on_cpu(self.accelerator, wanted)
+            keep_sums_exact(self.accelerator.state.fsdp_plugin)
+            check_layers(self.model, wanted)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(*args, **kwargs)

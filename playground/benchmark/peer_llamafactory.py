@@ -300,6 +300,7 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
     write_inputs(bench.folder, args.geometry, args.data)
     lengths = [sum(words) for words in message_lengths(args.data)]
     samples = max(1, round(args.tokens / statistics.mean(lengths)))
+    samples -= samples % GROUP if samples > GROUP else 0  # a step is a number of whole passes
     rows = max(1, args.tokens // MAX_LENGTH)
     batches = {name: rows if setting.packed else samples for name, setting in SETTINGS.items()}
     alone: dict[str, dict[str, Any]] = {}

@@ -4,7 +4,7 @@
 
 Upstream's way is reproduced on the very same network: one sample a row, every row padded
 to 1024 tokens, logits of every token, batches of 4, and k full rows of a k-turn
-conversation. Ours takes 4 conversations a batch, in one row without padding, with their
+conversation. Ours takes --batch conversations, in one row without padding, with their
 histories shared and logits of learned tokens only. Both compute a forward and a backward
 pass in float32. `packed` lays ours out without sharing histories.
 
@@ -58,10 +58,12 @@ class Step:
 
     @property
     def rate(self) -> float:
+        """Learned tokens a second."""
         return self.learned / self.wall_s
 
     @property
     def cpu_rate(self) -> float:
+        """Learned tokens a CPU second."""
         return self.learned / self.cpu_s
 
 
@@ -111,13 +113,15 @@ def batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
         yield list(itertools.islice(endless, size))
 
 
-def compare(geometry: str, data: Conversations, rounds: int, steps: int) -> dict[str, Any]:
+def compare(
+    geometry: str, data: Conversations, rounds: int, steps: int, size: int
+) -> dict[str, Any]:
     """Rounds of upstream's step and `steps` of each of ours, in turns."""
     model = network(geometry)
     flat = ForestCollator()
     rows = batches([row for rows in data.items for row in rows], BATCH)
-    trees = batches(data.trees(), BATCH)
-    chains = batches([[merge([row]) for row in rows] for rows in data.items], BATCH)
+    trees = batches(data.trees(), size)
+    chains = batches([[merge([row]) for row in rows] for rows in data.items], size)
     several = len(data.items[0]) > 1
     taken: dict[str, list[Step]] = {"upstream": [], "ours": []} | (
         {"packed": []} if several else {}
@@ -190,6 +194,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=["single", "8"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="of ours in each round")
+    parser.add_argument("--batch", type=int, default=8, help="conversations in a batch of ours")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--as-shipped",
@@ -207,7 +212,7 @@ def main() -> None:
     print(f"float32 products: {peak / 1e9:.0f} GFLOP/s on {args.threads} threads")
     for geometry, kind in itertools.product(args.geometry, args.data):
         data = DATA[kind]()
-        taken = compare(geometry, data, args.rounds, args.steps)
+        taken = compare(geometry, data, args.rounds, args.steps, args.batch)
         found = summary(taken, peak)
         found["data"] = {
             "tokens_a_row": data.tokens_a_row,

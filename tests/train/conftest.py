@@ -12,7 +12,11 @@ import pytest
 import torch
 
 import fastchat
-from fastchat.model import YuanConfig, YuanForCausalLM, YuanTokenizer
+from fastchat.chat import YuanChatRenderer
+from fastchat.data.dataset import row_builder
+from fastchat.data.reader import read_samples
+from fastchat.data.rows import LossMode, Row
+from fastchat.model import YuanConfig, YuanForCausalLM, YuanTokenizer, load_tokenizer
 from fastchat.train.run import train
 
 _DEMO = Path(fastchat.__file__).parent / "demo" / "checkpoint" / "tokenizer.model"
@@ -79,6 +83,19 @@ def write_talks(path: Path, talks: Sequence[Sequence[str]]) -> Path:
     ]
     path.write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
     return path
+
+
+def split_rows(model: Path, data: Path) -> list[Row]:
+    """The rows of a data file as a server feeds them, without any merging."""
+    tokenizer = load_tokenizer(model)
+    renderer = YuanChatRenderer(tokenizer)
+    builder = row_builder(tokenizer, renderer, LossMode.SPLIT_EXAMPLE, 512)
+    rows = [
+        builder.row(sample, target)
+        for sample in read_samples(data)
+        for target in builder.targets(sample)
+    ]
+    return [row for row in rows if row is not None]
 
 
 Train = Callable[..., dict[str, float]]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainerCallback
 
+from fastchat.chat import YuanChatRenderer
 from fastchat.errors import SettingsError
 from fastchat.model import YuanConfig, YuanForCausalLM, load_tokenizer
 from fastchat.model.model_adapter import load_model
@@ -77,26 +78,29 @@ def test_a_conversation_is_learned_by_heart_and_every_reader_loads_the_same_mode
 ) -> None:
     from peft import PeftModel
 
-    data = write_talks(tmp_path / "one.json", [["你是谁?", "我是源2.0。", "再见", "再见!"]])
+    talk = ["你是谁?", "我是源2.0。", "再见", "再见!"]
+    data = write_talks(tmp_path / "one.json", [talk])
     watch = Logits()
     fine_tune(
         [watch],
         lora=True,
         model_name_or_path=wordy_model,
         data_path=data,
-        max_steps=60,
-        learning_rate=1e-2,
+        max_steps=70,
+        lora_r=32,
+        lora_alpha=32,
         lora_dropout=0,
         config="{lora_target_modules: [all, filter]}",
     )
     out = tmp_path / "out"
-    print(losses(out)[::6])
     assert losses(out)[-1] < 0.1
     stock = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(wordy_model), str(out))
     torch.testing.assert_close(logits(stock), watch.logits, rtol=0, atol=0)
     served, tokenizer = load_model(str(out), device="cpu")
     torch.testing.assert_close(logits(served), watch.logits, rtol=1e-4, atol=1e-4)
-    assert tokenizer.encode_ids("再见") == load_tokenizer(wordy_model).encode_ids("再见")
+    prompt = YuanChatRenderer(tokenizer).render([{"role": "user", "content": talk[0]}]).ids
+    answer = served.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False)
+    assert tokenizer.decode_ids(answer[0, len(prompt) :].tolist()) == talk[1] + "<eod>"
 
 
 @pytest.mark.parametrize(
@@ -161,9 +165,10 @@ def test_half_of_the_interleaved_heads_is_warned_of(
     assert not caplog.text
 
 
-def test_a_module_that_is_not_there_is_an_error_that_names_those_that_are() -> None:
-    lora = LoraArguments(lora_target_modules=["q_proj", "k_proj", "query_key_value"])
-    with pytest.raises(SettingsError, match=r"names query_key_value, which.*conv1.*or all, filter"):
+@pytest.mark.parametrize("name", ["query_key_value", "lm_head"])
+def test_a_module_that_cannot_be_adapted_is_an_error_that_names_those_that_can(name: str) -> None:
+    lora = LoraArguments(lora_target_modules=["q_proj", "k_proj", name])
+    with pytest.raises(SettingsError, match=rf"names {name}, which.*conv1.*k_proj, o_proj.*filter"):
         with_adapter(yuan(), lora, PLAIN)
 
 

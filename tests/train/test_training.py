@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from fastchat.chat import YuanChatRenderer
+from fastchat.data.rows import Row
 from fastchat.errors import CheckpointError, DataError, FastChatError, SettingsError
 from fastchat.model import load_tokenizer
-from tests.train.conftest import Train, write_talks
+from tests.train.conftest import Train, split_rows, write_talks
 
 
 def weights(folder: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
@@ -36,6 +37,17 @@ def generate(folder: Path, *texts: str) -> str:
     prompt = YuanChatRenderer(tokenizer).render(messages).ids
     output = model.generate(torch.tensor([prompt]), max_new_tokens=60, do_sample=False)
     return tokenizer.decode_ids(output[0, len(prompt) :].tolist())
+
+
+def plain_loss(model: Any, rows: list[Row]) -> tuple[float, int]:
+    """The summed loss of rows, one by one as they are, and their learned tokens."""
+    total, count = 0.0, 0
+    for row in rows:
+        ids, labels = torch.tensor([row.input_ids]), torch.tensor([row.labels])
+        with torch.no_grad():
+            total += float(model(input_ids=ids, labels=labels).loss) * row.learned
+        count += row.learned
+    return total, count
 
 
 class StopAt(TrainerCallback):
@@ -87,21 +99,10 @@ def test_eight_rows_at_once_weigh_as_eight_accumulated(fine_tune: Train, tmp_pat
 def test_the_loss_is_the_mean_over_all_learned_tokens(
     fine_tune: Train, tiny_model: Path, talks_file: Path, tmp_path: Path
 ) -> None:
-    from fastchat.data.dataset import read_rows, row_builder
-    from fastchat.data.rows import LossMode
-
-    tokenizer = load_tokenizer(tiny_model)
-    builder = row_builder(tokenizer, YuanChatRenderer(tokenizer), LossMode.SPLIT_EXAMPLE, 512)
-    rows = read_rows(talks_file, builder)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    total, count = 0.0, 0
-    for row in (rows.row(index) for index in range(len(rows))):
-        ids, labels = torch.tensor([row.input_ids]), torch.tensor([row.labels])
-        with torch.no_grad():
-            total += float(model(input_ids=ids, labels=labels).loss) * row.learned
-        count += row.learned
+    rows = split_rows(tiny_model, talks_file)
+    total, count = plain_loss(AutoModelForCausalLM.from_pretrained(tiny_model), rows)
     assert len(rows) == 7
-    fine_tune(per_device_train_batch_size=2, gradient_accumulation_steps=4, max_steps=1)
+    fine_tune(per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=1)
     assert losses(tmp_path / "out")[0] == pytest.approx(total / count, rel=1e-5)
 
 
@@ -186,10 +187,17 @@ def test_bf16_on_the_cpu_trains_float32_weights(
 
 
 def test_evaluation_has_figures_of_its_own(
-    fine_tune: Train, talks_file: Path, tmp_path: Path
+    fine_tune: Train, tiny_model: Path, talks_file: Path, tmp_path: Path
 ) -> None:
-    metrics = fine_tune(max_steps=2, eval_data_path=talks_file, evaluation_strategy="epoch")
-    assert metrics["eval_loss"] > 0
+    metrics = fine_tune(
+        max_steps=2,
+        eval_data_path=talks_file,
+        evaluation_strategy="epoch",
+        per_device_eval_batch_size=3,  # batches of unequal numbers of learned tokens
+    )
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    total, count = plain_loss(model, split_rows(tiny_model, talks_file))
+    assert metrics["eval_loss"] == pytest.approx(total / count, rel=1e-5)
     with pytest.raises(SettingsError, match="there is nothing to evaluate"):
         fine_tune(output_dir=tmp_path / "none", max_steps=1, eval_strategy="steps")
 
