@@ -18,6 +18,8 @@ COMMANDS = {
     ),
     "train": ("fastchat.train.train", "fine-tune all weights of a model"),
     "train-lora": ("fastchat.train.train_lora", "fine-tune a LoRA adapter"),
+    "train-dpo": ("fastchat.train.dpo", "teach a model to prefer some answers to others"),
+    "plan": ("fastchat.train.plan", "say what a training run needs, and whether it fits"),
     "validate": ("fastchat.data.validate", "show data as training sees it"),
     "chat": ("fastchat.serve.cli", "chat with a model in the terminal"),
     "controller": ("fastchat.serve.controller", "run the controller"),

@@ -35,8 +35,14 @@ FOREIGN_FLAGS = {
     "network",
     "fix",  # scripts/check, scripts/test.sh
     "full",
-    "master_port",  # torchrun
+    "master_addr",  # torchrun
+    "master_port",
+    "nnodes",
+    "node_rank",
     "nproc_per_node",
+    "rdzv_backend",
+    "rdzv_endpoint",
+    "rdzv_id",
 }
 
 

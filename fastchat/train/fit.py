@@ -17,6 +17,7 @@ from fastchat.data.reader import iter_samples
 from fastchat.data.sample import Sample
 from fastchat.errors import SettingsError
 from fastchat.model import load_tokenizer
+from fastchat.model.cpu_matmul import use_fastest_float32
 from fastchat.model.model_adapter import get_chat_renderer
 from fastchat.train.adapter import check_adapter_settings
 from fastchat.train.checkpoints import checkpoint_to_resume
@@ -96,6 +97,8 @@ def fit(
     resume_from = checkpoint_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
     check_agreement(resume_from, args.world_size)
 
+    if args.device.type == "cpu":
+        use_fastest_float32()
     path = settings.model.model_name_or_path
     tokenizer = load_tokenizer(path, cache_dir=args.cache_dir)
     renderer = get_chat_renderer(tokenizer, path)
