@@ -145,8 +145,8 @@ def rotate(output_dir: Path, limit: int | None, best: str | None) -> None:
         return
     kept = {whole[-1].name} | ({Path(best).name} if best else set())
     others = [folder for folder in whole if folder.name not in kept]
-    room = max(0, limit - (len(whole) - len(others)))
-    for folder in others[: len(others) - room]:
+    surplus = len(whole) - max(limit, len(whole) - len(others))
+    for folder in others[: max(0, surplus)]:
         _remove(folder)
 
 

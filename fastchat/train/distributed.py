@@ -63,6 +63,12 @@ def check_combination(values: Mapping[str, Any], processes: int) -> None:
             hint="Give one of the two; --save_total_limit 1 keeps checkpoints few.",
             param="save_only_model",
         )
+    if processes > 1 and values.get("save_on_each_node"):
+        raise SettingsError(
+            "--save_on_each_node does not work: weights are written by the first process only.",
+            hint="Give --output_dir a folder that all nodes share.",
+            param="save_on_each_node",
+        )
     if zero_stage(values.get("deepspeed")) == 3 and values.get("auto_find_batch_size"):
         raise SettingsError(
             "--auto_find_batch_size does not work with ZeRO-3.",
@@ -86,7 +92,12 @@ def start_deepspeed(args: Any) -> None:
     from torch import distributed
     from torch._C._distributed_c10d import HashStore
 
-    backend = "gloo" if args.device.type == "cpu" else None
+    backend = None
+    if args.device.type == "cpu":
+        backend = "gloo"
+        # Compiled at the first start and used for inference only; the lock of a run that is
+        # killed while it compiles would hold up every later one.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not distributed.is_initialized() and process_count(os.environ) == 1:
         distributed.init_process_group(backend or "nccl", store=HashStore(), rank=0, world_size=1)
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -52,10 +52,28 @@ def test_places_are_what_walking_up_the_parents_finds(parents: list[int]) -> Non
     for runs in forest.trees:
         for run in runs:
             assert set(run.ancestors.tolist()) | {run.start} == seen[run.start]
+    for node, end in enumerate(forest._layout[1].tolist()):
+        assert [other for other, path in enumerate(seen) if node in path] == [*range(node, end)]
 
 
-@pytest.mark.parametrize("parents", [[0], [-1, 1], [-1, 0, 0, 1], [-1, -2], [5, 0]])
+def in_pre_order(parents: list[int]) -> bool:
+    for node, parent in enumerate(parents):
+        if parent not in {-1, *(ancestors(parents, node - 1) if node else ())}:
+            return False  # what stands before this node is sound, so that its path has an end
+    return True
+
+
+@given(st.lists(st.integers(-2, 6), min_size=1, max_size=7))
+@settings(deadline=None, max_examples=300)
+@example([0])
+@example([-1, 1])
+@example([-1, 0, 0, 1])
+@example([-1, -2])
+@example([5, 0])
 def test_other_orders_are_refused(parents: list[int]) -> None:
+    if in_pre_order(parents):
+        assert len(Forest.of(parents).parents) == len(parents)
+        return
     with pytest.raises(ValueError, match=r"parent|pre-order"):
         Forest.of(parents)
 
@@ -85,6 +103,30 @@ def test_attention_is_masked_attention_forward_and_backward(
     wanted = torch.autograd.grad((expected * weight).sum(), inputs)
     for found, due in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(found, due, rtol=1e-4, atol=1e-5)
+
+
+def test_a_forest_moves_with_its_batch() -> None:
+    forest = Forest.of([-1, 0, 1, 0])
+    moved = forest.to("meta", non_blocking=True)
+    assert moved.parents.device.type == "meta"
+    assert moved.trees is forest.trees
+    assert moved.attention_pairs == 1 + 2 + 3 + 2
+
+
+class Layer(torch.nn.Module):
+    """What an attention function reads of the module that it serves."""
+
+    num_key_value_groups = 1
+    is_causal = True
+
+
+def test_rows_without_a_forest_are_attended_to_as_usual() -> None:
+    q, k, v = torch.randn(3, 1, 2, 5, 4, generator=torch.Generator().manual_seed(0))
+    chain = Forest.of(range(-1, 4))
+    for forest in (None, chain):
+        output, _ = forest_attention(Layer(), q, k, v, None, scaling=0.5, forest=forest)
+        plain = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.5)
+        torch.testing.assert_close(output.transpose(1, 2), plain)
 
 
 def test_more_than_plain_attention_is_refused() -> None:

@@ -28,6 +28,14 @@ TALKS: list[list[str]] = [
     ["Tell me a story.", "Once upon a time there was a model; it learned, and all was well."],
 ]
 
+OTHER_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{ '[' + message['role'] + '] ' + message['content'] | trim + '\\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '[assistant] ' }}{%- endif -%}"
+)
+"""A chat template as models other than Yuan2 have them, with names of roles in it."""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
@@ -101,6 +109,24 @@ def split_rows(model: Path, data: Path) -> list[Row]:
 Train = Callable[..., dict[str, float]]
 
 
+def train_quietly(
+    callbacks: Sequence[Any] = (), *, lora: bool = False, **flags: Any
+) -> dict[str, float]:
+    """Trains with few words; a list gives a flag several values."""
+    values = {
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+        **flags,
+    }
+    argv = []
+    for name, value in values.items():
+        argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return train(argv, callbacks, lora=lora)
+
+
 @pytest.fixture
 def fine_tune(tiny_model: Path, talks_file: Path, tmp_path: Path) -> Train:
     """Trains the tiny model quietly; keywords are flags, and win over the ones here."""
@@ -110,14 +136,8 @@ def fine_tune(tiny_model: Path, talks_file: Path, tmp_path: Path) -> Train:
             "model_name_or_path": tiny_model,
             "data_path": talks_file,
             "output_dir": tmp_path / "out",
-            "disable_tqdm": True,
-            "save_strategy": "no",
-            "logging_steps": 1,
-            "learning_rate": 1e-2,
-            "lr_scheduler_type": "constant",
             **flags,
         }
-        argv = [text for name, value in values.items() for text in (f"--{name}", str(value))]
-        return train(argv, callbacks, lora=lora)
+        return train_quietly(callbacks, lora=lora, **values)
 
     return run

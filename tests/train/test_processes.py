@@ -52,6 +52,7 @@ def test_what_works_together_is_let_through(given: dict[str, Any]) -> None:
             2,
             "--save_only_model .*--load_best_model_at_end .* --deepspeed",
         ),
+        ({"save_on_each_node": True}, 2, "--save_on_each_node .* a folder that all nodes share"),
         ({"deepspeed": ZERO_3, "auto_find_batch_size": True}, 2, "--auto_find_batch_size.*ZeRO-3"),
     ],
 )

@@ -13,7 +13,13 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 
 from fastchat.chat import YuanChatRenderer
 from fastchat.data.rows import Row
-from fastchat.errors import CheckpointError, DataError, FastChatError, SettingsError
+from fastchat.errors import (
+    CheckpointError,
+    DataError,
+    FastChatError,
+    SettingsError,
+    TrainingError,
+)
 from fastchat.model import load_tokenizer
 from tests.train.conftest import Train, split_rows, write_talks
 
@@ -186,11 +192,13 @@ def test_bf16_on_the_cpu_trains_float32_weights(
     assert all(w.dtype == torch.float32 for w in weights(tmp_path / "out").values())
 
 
+@pytest.mark.parametrize("packing", [True, False])
 def test_evaluation_has_figures_of_its_own(
-    fine_tune: Train, tiny_model: Path, talks_file: Path, tmp_path: Path
+    fine_tune: Train, tiny_model: Path, talks_file: Path, tmp_path: Path, packing: bool
 ) -> None:
     metrics = fine_tune(
         max_steps=2,
+        packing=packing,
         eval_data_path=talks_file,
         evaluation_strategy="epoch",
         per_device_eval_batch_size=3,  # batches of unequal numbers of learned tokens
@@ -205,7 +213,40 @@ def test_evaluation_has_figures_of_its_own(
 def test_a_loss_that_is_no_number_stops_the_run(fine_tune: Train, tmp_path: Path) -> None:
     with pytest.raises(FastChatError, match=r"The loss became nan in step \d.*--learning_rate"):
         fine_tune(max_steps=5, learning_rate=1e30, max_grad_norm=0)
+    for packing in (True, False):
+        with pytest.raises(TrainingError, match=r"at ('talk_\d'(, )?){4}; the run was stopped"):
+            fine_tune(
+                max_steps=3,
+                learning_rate=1e30,
+                max_grad_norm=0,
+                per_device_train_batch_size=4,
+                packing=packing,
+            )
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_files_of_several_forms_train_together(
+    fine_tune: Train, talks_file: Path, tmp_path: Path
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    items = json.loads(talks_file.read_text("utf-8"))
+    parquet.write_table(pyarrow.Table.from_pylist(items), tmp_path / "talks.parquet")
+    lines = [
+        {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]},
+        {"instruction": "Add.", "input": "1 and 2", "output": "3"},
+    ]
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    metrics = fine_tune(
+        data_path=[talks_file, tmp_path / "lines.jsonl", tmp_path / "talks.parquet"],
+        data_weights=[1, 2, 0.5],
+        eval_ratio=0.25,
+        max_steps=2,
+        per_device_train_batch_size=4,
+    )
+    assert len(losses(tmp_path / "out")) == 2
+    assert metrics["eval_loss"] > 0
 
 
 def test_errors_come_before_anything_is_saved(
