@@ -14,6 +14,22 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer has to look like; every token that cannot lead there is ruled out.
+
+    Attributes:
+        kind: "json" is any JSON value; "json_schema" one that the schema allows; "regex"
+            a regular expression over the whole answer; "choice" one of several strings;
+            "ebnf" a context-free grammar in Lark's notation.
+        text: the schema as JSON, the expression, the choices as a JSON list, the grammar;
+            empty for "json".
+    """
+
+    kind: Literal["json", "json_schema", "regex", "choice", "ebnf"]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How one request is sampled. One meaning everywhere, whatever the engine.
 
@@ -21,9 +37,14 @@ class SamplingParams:
         temperature: divides the logits; below 1e-5 means greedy.
         top_p: keep the smallest set of tokens whose mass reaches this; 1.0 is off.
         top_k: keep the k most likely tokens; -1 is off.
+        min_p: keep tokens at least this share of the most likely one's probability; 0.0 is off.
         repetition_penalty: Keskar et al. 2019 (CTRL), over prompt and answer; 1.0 is off.
         presence_penalty, frequency_penalty: OpenAI's, over the answer only; 0.0 is off.
         logit_bias: token id -> value added to its logit.
+        no_repeat_ngram: never complete a run of this many tokens that the prompt or the answer
+            holds already; 0 is off.
+        grammar: what the answer has to look like; None is free text.
+        min_new_tokens: tokens to generate before the answer may end.
         max_new_tokens: tokens to generate at most; None is the rest of the context.
         stop: strings that end the answer; they are not part of it.
         stop_token_ids: ids that end the answer besides the model's own end tokens.
@@ -36,10 +57,14 @@ class SamplingParams:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    no_repeat_ngram: int = 0
+    grammar: Grammar | None = None
+    min_new_tokens: int = 0
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -62,11 +87,20 @@ class GenerationRequest:
         prompt_ids: the prompt as token ids, at least one.
         sampling: how to sample.
         request_id: names the request in logs and errors.
+        adapter: name of the LoRA adapter to answer with; None is the base model.
+        priority: requests of a lower number are admitted first.
+        deadline_s: seconds after which a request that still waits is given up; None waits
+            for as long as it takes.
+        cache_salt: requests share computed prefixes only with others of the same salt.
     """
 
     prompt_ids: Sequence[int]
     sampling: SamplingParams = SamplingParams()
     request_id: str = ""
+    adapter: str | None = None
+    priority: int = 0
+    deadline_s: float | None = None
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +137,28 @@ class GenerationEvent:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Load of an engine at one moment, in requests."""
+    """Load of an engine at one moment, and what it has done since it was made.
+
+    Attributes:
+        running, waiting: requests now.
+        cache_usage: share of the cache's room that running requests hold, 0 to 1.
+        prompt_tokens, generated_tokens: of all requests so far.
+        prefix_tokens, prefix_hit_tokens: prompt tokens looked up in the prefix cache, and
+            those that were found there.
+        preemptions: times that a request was set back to make room for others.
+        drafted_tokens, accepted_tokens: guessed by prompt lookup, and right.
+    """
 
     running: int = 0
     waiting: int = 0
+    cache_usage: float = 0.0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    prefix_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    preemptions: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Engine(Protocol):
@@ -126,6 +178,7 @@ class Engine(Protocol):
         Raises:
             ContextOverflowError: the prompt, or the prompt plus max_new_tokens, is too long.
             RequestError: an empty prompt or a sampling value out of range.
+            OverloadedError: too many requests wait already.
             GenerationError: this request failed; the engine goes on.
         """
         ...
