@@ -15,6 +15,7 @@ libraries or processes::
     │   ├── UnknownModelError       404  no worker serves this model name
     │   └── AuthenticationError     401  missing or wrong API key
     ├── OverloadedError             429  the queue is full; try again later
+    ├── DeadlineError               408  the request waited as long as it may, and was not begun
     ├── GenerationError             500  generation failed; this request only
     ├── WorkerUnavailableError      503  no worker, or the worker went away
     └── WorkerTimeoutError          504  the worker sent nothing for too long
@@ -107,6 +108,13 @@ class OverloadedError(FastChatError):
 
     code = ErrorCode.ENGINE_OVERLOADED
     status = 429
+
+
+class DeadlineError(FastChatError):
+    """A request's own time limit passed before it was begun."""
+
+    code = ErrorCode.ENGINE_OVERLOADED
+    status = 408
 
 
 class GenerationError(FastChatError):

@@ -1,0 +1,157 @@
+"""LoRA adapters beside the base's weights: many at once, each row of a step with its own.
+
+The two small matrices of all loaded adapters stand side by side; a row's product with the
+columns of other adapters is set to zero between the two, so one pair of products serves
+rows of any mixture. Zeros add exactly nothing: a row's result does not depend on what
+else is loaded.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv:2106.09685.
+Knows peft's files. Shapes: T rows, R ranks of all adapters together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from fastchat.errors import CheckpointError
+from fastchat.model.model_folder import read_json
+from fastchat.model.weight_files import WeightFiles
+
+_PREFIX = "base_model.model.model.layers."
+_UNSUPPORTED = ("use_dora", "modules_to_save", "trainable_token_indices", "layer_replication")
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """What an adapter adds to one matrix (out, in): up @ down.
+
+    Attributes:
+        down: (r, in) float32.
+        up: (out, r) float32, the adapter's scale in it.
+    """
+
+    down: Tensor
+    up: Tensor
+
+
+Adapter = Mapping[tuple[int, str], LowRank]
+"""What one adapter adds, by layer and published name of the module, e.g. (0, "mlp.up_proj")."""
+
+
+def read_adapter(folder: str | Path) -> Adapter:
+    """Reads an adapter as peft saves it.
+
+    Raises:
+        CheckpointError: it is not there, is damaged, or is more than plain LoRA.
+    """
+    config = read_json(folder, "adapter_config.json")
+    if config is None:
+        raise CheckpointError(f"{folder} holds no adapter: there is no adapter_config.json.")
+    extra = [name for name in _UNSUPPORTED if config.get(name)]
+    if config.get("bias", "none") != "none":
+        extra.append(f"bias: {config['bias']}")
+    if config.get("peft_type") != "LORA" or extra:
+        raise CheckpointError(
+            f"The adapter {folder} is of type {config.get('peft_type')}"
+            f"{' with ' + ', '.join(extra) if extra else ''}; only plain LoRA is served beside"
+            " its base.",
+            hint="Merge it: python -m fastchat.model.apply_lora.",
+        )
+    found: dict[tuple[int, str], LowRank] = {}
+    with WeightFiles(folder) as files:
+        for name in files.names:
+            module, lora, _ = name.removeprefix(_PREFIX).partition(".lora_A.weight")
+            if lora and name.startswith(_PREFIX):
+                number, _, module = module.partition(".")
+                down = files.read(name).float()
+                up = files.read(name.replace("lora_A", "lora_B")).float()
+                scale = _scale(config, f"{number}.{module}", down.shape[0])
+                found[int(number), module] = LowRank(_flat(down), _flat(up) * scale)
+    if not found:
+        raise CheckpointError(f"The adapter {folder} holds no matrices of Yuan2's layers.")
+    return found
+
+
+def _flat(weight: Tensor) -> Tensor:
+    """(out, in), also of a convolution over two tokens: there (out, channel, tap, 1)."""
+    return weight if weight.dim() == 2 else rearrange(weight, "o c tap 1 -> o (tap c)")
+
+
+def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """What the product is multiplied by; patterns name modules with other values."""
+    alpha = config.get("lora_alpha", 8)
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if module.endswith(pattern):
+            alpha = value
+    return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The low-rank parts of all adapters for one of the network's matrices.
+
+    Attributes:
+        down: (R, in), in the form that products are computed with.
+        up: (out, R), likewise.
+        owners: (R,) int64 which adapter each column belongs to.
+    """
+
+    down: Any
+    up: Any
+    owners: Tensor
+
+
+Part = tuple[str, int]
+"""A published module, and its number of outputs, that is part of one of the network's matrices."""
+
+
+def stack(
+    adapters: Mapping[int, Adapter],
+    layer: int,
+    parts: Iterable[Part],
+    matrix: Callable[[Tensor, Tensor | None], Any],
+    row_order: Tensor | None = None,
+) -> Stack | None:
+    """Puts what adapters add to one of the network's matrices side by side.
+
+    Args:
+        adapters: by number.
+        layer: number of the layer.
+        parts: the published modules whose outputs, one behind the other, make up the matrix.
+        matrix: takes over a matrix, its rows in another order if one is given.
+        row_order: of the network's matrix.
+
+    Returns:
+        None if no adapter adds anything.
+    """
+    downs: list[Tensor] = []
+    ups: list[Tensor] = []
+    owners: list[int] = []
+    sizes = list(parts)
+    total = sum(size for _, size in sizes)
+    for number, adapter in adapters.items():
+        offset = 0
+        for module, size in sizes:
+            found = adapter.get((layer, module))
+            if found is not None:
+                up = torch.zeros(total, found.up.shape[1])
+                up[offset : offset + size] = found.up
+                downs.append(found.down)
+                ups.append(up)
+                owners += [number] * found.up.shape[1]
+            offset += size
+    if not downs:
+        return None
+    return Stack(
+        matrix(torch.cat(downs), None),
+        matrix(torch.cat(ups, dim=1), row_order),
+        torch.tensor(owners),
+    )

@@ -1,0 +1,205 @@
+"""The engine for Yuan2: all requests share every step of one network.
+
+A thread of its own runs `EngineCore`, step after step; requests come in and go out on the
+event loops of those who ask. Knows nothing of HTTP or of chat templates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastchat.engine import sampling
+from fastchat.engine.answer import Answer, Vocabulary
+from fastchat.engine.base import EngineStats, GenerationEvent, GenerationRequest
+from fastchat.engine.core import EngineCore, Outcome
+from fastchat.engine.lookup import Drafter
+from fastchat.engine.room import answer_budget, check_row
+from fastchat.engine.sampling import RowState
+from fastchat.engine.sequence import Sequence as Line
+from fastchat.engine.structured import Grammars
+from fastchat.errors import GenerationError, OverloadedError
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """One request between the loop that asked and the thread that computes."""
+
+    sequence: Line
+    loop: asyncio.AbstractEventLoop
+    outcomes: asyncio.Queue[Outcome] = field(default_factory=asyncio.Queue)
+    aborted: bool = False
+
+
+class ContinuousEngine:
+    """See `Engine`.
+
+    Args:
+        core: has the network, the cache and the queue.
+        vocabulary: of the model.
+        grammars: compiles what answers have to look like.
+        context_length: prompt plus answer, in tokens, at most.
+        drafting: guess tokens from the text so far and check several at once.
+    """
+
+    def __init__(
+        self,
+        core: EngineCore,
+        vocabulary: Vocabulary,
+        grammars: Grammars,
+        *,
+        context_length: int,
+        drafting: bool = True,
+    ) -> None:
+        self._core = core
+        self._vocabulary = vocabulary
+        self._grammars = grammars
+        self._context_length = context_length
+        self._drafting = drafting
+        self._orders = itertools.count()
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._tickets: dict[Line, _Ticket] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def context_length(self) -> int:
+        """See `Engine.context_length`."""
+        return self._context_length
+
+    def stats(self) -> EngineStats:
+        """See `Engine.stats`."""
+        return self._core.stats()
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        """See `Engine.generate`."""
+        sequence = await self._sequence(request)
+        async with aclosing(self._outcomes(sequence)) as outcomes:
+            async for outcome in outcomes:
+                for event in outcome.events:
+                    yield event
+
+    async def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
+        """See `Engine.embed`."""
+        for row in batch:
+            check_row(row, self._vocabulary.size, self._context_length)
+        return list(await asyncio.gather(*(self._embed(row) for row in batch)))
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        self._closed = True
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._core.close()
+
+    async def _sequence(self, request: GenerationRequest) -> Line:
+        params, vocabulary = request.sampling, self._vocabulary
+        sampling.check(params, vocabulary.size)
+        budget = answer_budget(request, vocabulary.size, self._context_length)
+        matcher = None
+        if params.grammar is not None:
+            matcher = await asyncio.to_thread(self._grammars.compile, params.grammar)
+        answer = Answer(request, vocabulary, budget)
+        alone = params.prompt_logprobs is not None
+        return Line(
+            request,
+            order=next(self._orders),
+            tokens=list(request.prompt_ids),
+            budget=budget,
+            namespace=None if alone else (request.adapter, request.cache_salt),
+            deadline=_deadline(request),
+            answer=answer,
+            sampling=RowState(params, request.prompt_ids, end_ids=answer.end_ids, matcher=matcher),
+            lookup=Drafter(request.prompt_ids) if self._drafting else None,
+        )
+
+    async def _embed(self, row: Sequence[int]) -> list[float]:
+        sequence = Line(
+            GenerationRequest(row),
+            order=next(self._orders),
+            tokens=list(row),
+            embeds=True,
+        )
+        async with aclosing(self._outcomes(sequence)) as outcomes:
+            async for outcome in outcomes:
+                if outcome.embedding is not None:
+                    return outcome.embedding
+        raise GenerationError("The engine ended without an embedding.")
+
+    async def _outcomes(self, sequence: Line) -> AsyncGenerator[Outcome, None]:
+        """What comes of a sequence, until it ends; closing this aborts it."""
+        if self._closed:
+            raise GenerationError("The engine is closed.")
+        ticket = _Ticket(sequence, asyncio.get_running_loop())
+        self._inbox.put(lambda: self._add(ticket))
+        final = False
+        try:
+            while not final:
+                outcome = await ticket.outcomes.get()
+                final = outcome.final
+                yield outcome
+                if outcome.error is not None:
+                    raise outcome.error
+        finally:
+            if not final:
+                ticket.aborted = True
+                self._inbox.put(lambda: self._abort(ticket))
+
+    # What follows runs in the engine's thread.
+
+    def _run(self) -> None:
+        while True:
+            try:
+                # With nothing to compute, wait for what comes.
+                command = self._inbox.get(block=not self._core.busy)
+            except queue.Empty:
+                self._tell(self._core.step(time.monotonic()))
+                continue
+            if command is None:
+                break
+            command()
+        closed = GenerationError("The engine was closed.")
+        self._tell([Outcome(sequence, [], error=closed) for sequence in list(self._tickets)])
+
+    def _add(self, ticket: _Ticket) -> None:
+        if ticket.aborted:
+            return
+        self._tickets[ticket.sequence] = ticket
+        try:
+            self._core.scheduler.add(ticket.sequence)
+        except OverloadedError as error:
+            self._tell([Outcome(ticket.sequence, [], error=error)])
+
+    def _abort(self, ticket: _Ticket) -> None:
+        if self._tickets.pop(ticket.sequence, None) is not None:
+            self._core.scheduler.remove(ticket.sequence)
+
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        """Hands outcomes over, with one wake-up for each loop."""
+        by_loop: dict[Any, list[tuple[_Ticket, Outcome]]] = defaultdict(list)
+        for outcome in outcomes:
+            ticket = self._tickets[outcome.sequence]
+            if outcome.final:
+                del self._tickets[outcome.sequence]
+            by_loop[ticket.loop].append((ticket, outcome))
+        for loop, told in by_loop.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_deliver, told)
+
+
+def _deliver(told: list[tuple[_Ticket, Outcome]]) -> None:
+    for ticket, outcome in told:
+        ticket.outcomes.put_nowait(outcome)
+
+
+def _deadline(request: GenerationRequest) -> float | None:
+    return None if request.deadline_s is None else time.monotonic() + request.deadline_s
