@@ -22,6 +22,7 @@ from einops import rearrange
 from torch import Tensor
 
 from fastchat.errors import CheckpointError
+from fastchat.model.adapter_fit import check_adapter
 from fastchat.model.model_folder import read_json
 from fastchat.model.weight_files import WeightFiles
 
@@ -46,25 +47,29 @@ Adapter = Mapping[tuple[int, str], LowRank]
 """What one adapter adds, by layer and published name of the module, e.g. (0, "mlp.up_proj")."""
 
 
-def read_adapter(folder: str | Path) -> Adapter:
+def read_adapter(folder: str | Path, base: str | Path) -> Adapter:
     """Reads an adapter as peft saves it.
 
+    Args:
+        folder: of the adapter.
+        base: folder of the model that it is for.
+
     Raises:
-        CheckpointError: it is not there, is damaged, or is more than plain LoRA.
+        CheckpointError: it is not there, is damaged, is more than plain LoRA, or is another
+            model's.
     """
     config = read_json(folder, "adapter_config.json")
     if config is None:
         raise CheckpointError(f"{folder} holds no adapter: there is no adapter_config.json.")
-    extra = [name for name in _UNSUPPORTED if config.get(name)]
-    if config.get("bias", "none") != "none":
-        extra.append(f"bias: {config['bias']}")
-    if config.get("peft_type") != "LORA" or extra:
+    extra = beyond_lora(config)
+    if extra:
         raise CheckpointError(
-            f"The adapter {folder} is of type {config.get('peft_type')}"
-            f"{' with ' + ', '.join(extra) if extra else ''}; only plain LoRA is served beside"
-            " its base.",
+            f"The adapter {folder} has {', '.join(extra)}; only plain LoRA is served beside its"
+            " base.",
             hint="Merge it: python -m fastchat.model.apply_lora.",
         )
+    with WeightFiles(base) as weights:
+        check_adapter(Path(folder), weights)
     found: dict[tuple[int, str], LowRank] = {}
     with WeightFiles(folder) as files:
         for name in files.names:
@@ -80,6 +85,16 @@ def read_adapter(folder: str | Path) -> Adapter:
     return found
 
 
+def beyond_lora(config: Mapping[str, Any]) -> list[str]:
+    """What makes an adapter more than plain LoRA, by its adapter_config.json."""
+    extra = [name for name in _UNSUPPORTED if config.get(name)]
+    if config.get("bias", "none") != "none":
+        extra.append(f"bias: {config['bias']}")
+    if config.get("peft_type") != "LORA":
+        extra.append(f"type {config.get('peft_type')}")
+    return extra
+
+
 def _flat(weight: Tensor) -> Tensor:
     """(out, in), also of a convolution over two tokens: there (out, channel, tap, 1)."""
     return weight if weight.dim() == 2 else rearrange(weight, "o c tap 1 -> o (tap c)")
@@ -92,6 +107,25 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
         if module.endswith(pattern):
             alpha = value
     return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def merged(read: Callable[[str], Tensor], adapter: Adapter) -> Callable[[str], Tensor]:
+    """Reads a model's weights with an adapter merged into them, in the type that they have."""
+
+    def read_merged(name: str) -> Tensor:
+        weight = read(name)
+        number, _, module = (
+            name.removeprefix("model.layers.").removesuffix(".weight").partition(".")
+        )
+        added = adapter.get((int(number), module)) if number.isdecimal() else None
+        if added is None:
+            return weight
+        product = added.up @ added.down
+        if weight.dim() > 2:
+            product = rearrange(product, "o (tap c) -> o c tap 1", tap=2)
+        return (weight.float() + product).to(weight.dtype)
+
+    return read_merged
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastchat.engine import sampling
+from fastchat.engine.adapter_names import AdapterNames
+from fastchat.engine.adapters import Adapter
 from fastchat.engine.answer import Answer, Vocabulary
 from fastchat.engine.base import EngineStats, GenerationEvent, GenerationRequest
 from fastchat.engine.core import EngineCore, Outcome
@@ -47,7 +49,9 @@ class ContinuousEngine:
         vocabulary: of the model.
         grammars: compiles what answers have to look like.
         context_length: prompt plus answer, in tokens, at most.
-        drafting: guess tokens from the text so far and check several at once.
+        read_adapter: from an adapter's folder to what it holds.
+        drafter: makes what guesses an answer's next tokens, several of which are then checked
+            at once; None guesses nothing.
     """
 
     def __init__(
@@ -57,13 +61,17 @@ class ContinuousEngine:
         grammars: Grammars,
         *,
         context_length: int,
-        drafting: bool = True,
+        read_adapter: Callable[[str], Adapter],
+        drafter: Callable[[Sequence[int]], Drafter] | None = Drafter,
     ) -> None:
         self._core = core
         self._vocabulary = vocabulary
         self._grammars = grammars
         self._context_length = context_length
-        self._drafting = drafting
+        self._drafter = drafter
+        self._read_adapter = read_adapter
+        self._adapters = AdapterNames()
+        self._changing_adapters = asyncio.Lock()
         self._orders = itertools.count()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._tickets: dict[Line, _Ticket] = {}
@@ -82,17 +90,52 @@ class ContinuousEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """See `Engine.generate`."""
-        sequence = await self._sequence(request)
-        async with aclosing(self._outcomes(sequence)) as outcomes:
-            async for outcome in outcomes:
-                for event in outcome.events:
-                    yield event
+        with self._adapters.used(request.adapter) as adapter:
+            sequence = await self._sequence(request, adapter)
+            async with aclosing(self._outcomes(sequence)) as outcomes:
+                async for outcome in outcomes:
+                    for event in outcome.events:
+                        yield event
 
     async def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         """See `Engine.embed`."""
         for row in batch:
             check_row(row, self._vocabulary.size, self._context_length)
         return list(await asyncio.gather(*(self._embed(row) for row in batch)))
+
+    @property
+    def adapters(self) -> Sequence[str]:
+        """See `Engine.adapters`."""
+        return self._adapters.names
+
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """See `Engine.load_adapter`."""
+        async with self._changing_adapters:
+            self._adapters.check_free(name)
+            adapter = await asyncio.to_thread(self._read_adapter, folder)
+            number = self._adapters.number()
+            await self._set_adapters({**self._adapters.loaded, number: adapter})
+            self._adapters.add(name, number, adapter)
+
+    async def unload_adapter(self, name: str) -> None:
+        """See `Engine.unload_adapter`."""
+        number = self._adapters.hide(name)
+        await self._adapters.unused(number)
+        async with self._changing_adapters:
+            self._adapters.drop(number)
+            await self._set_adapters(self._adapters.loaded)
+
+    async def _set_adapters(self, adapters: Mapping[int, Adapter]) -> None:
+        stacks = await asyncio.to_thread(self._core.network.stacks, adapters)
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def exchange() -> None:
+            self._core.network.adapters = stacks
+            loop.call_soon_threadsafe(done.set)
+
+        self._inbox.put(exchange)
+        await done.wait()
 
     async def close(self) -> None:
         """See `Engine.close`."""
@@ -101,7 +144,7 @@ class ContinuousEngine:
         await asyncio.to_thread(self._thread.join)
         self._core.close()
 
-    async def _sequence(self, request: GenerationRequest) -> Line:
+    async def _sequence(self, request: GenerationRequest, adapter: int) -> Line:
         params, vocabulary = request.sampling, self._vocabulary
         sampling.check(params, vocabulary.size)
         budget = answer_budget(request, vocabulary.size, self._context_length)
@@ -115,11 +158,12 @@ class ContinuousEngine:
             order=next(self._orders),
             tokens=list(request.prompt_ids),
             budget=budget,
-            namespace=None if alone else (request.adapter, request.cache_salt),
+            namespace=None if alone else (adapter, request.cache_salt),
+            adapter=adapter,
             deadline=_deadline(request),
             answer=answer,
             sampling=RowState(params, request.prompt_ids, end_ids=answer.end_ids, matcher=matcher),
-            lookup=Drafter(request.prompt_ids) if self._drafting else None,
+            lookup=None if self._drafter is None else self._drafter(request.prompt_ids),
         )
 
     async def _embed(self, row: Sequence[int]) -> list[float]:

@@ -69,7 +69,7 @@ class EngineCore:
         limits: Limits,
     ) -> None:
         self.scheduler = Scheduler(pool, limits)
-        self._network = network
+        self.network = network
         self._pool = pool
         self._sampler = sampler
         self._vocabulary = vocabulary
@@ -124,7 +124,7 @@ class EngineCore:
         self._sampler.prefetch(rows)
         states, embedded = self._forward(works, layout)
         outcomes = [self._add_up(*pair) for pair in embedded]
-        logits = self._network.logits(states) if len(states) else None
+        logits = self.network.logits(states) if len(states) else None
         told = [self._tell_prompt(work, logits, part) for work, part in _with(works, layout.logits)]
         results = iter(self._sample(works, layout, logits, rows))
         for work, prompt, scratch in zip(works, told, layout.scratch, strict=True):
@@ -142,8 +142,8 @@ class EngineCore:
         step = layout.step
         with torch.inference_mode():
             if not any(work.sequence.embeds for work in works):
-                return self._network.forward(step, step.logit_rows), []
-            states = self._network.forward(step)
+                return self.network.forward(step, step.logit_rows), []
+            states = self.network.forward(step)
             parts = torch.split(states, step.starts.diff().tolist())
             embedded = [(w, part) for w, part in _with(works, parts) if w.sequence.embeds]
             return states[step.logit_rows], embedded
@@ -243,7 +243,7 @@ class EngineCore:
         last = sequence.computed + work.count + accepted - 1
         place = int(sequence.table[last // self._pool.block_size])
         with torch.inference_mode():
-            self._network.move_states(torch.tensor([scratch + accepted]), torch.tensor([place]))
+            self.network.move_states(torch.tensor([scratch + accepted]), torch.tensor([place]))
 
     def _add_up(self, work: Work, states: Tensor) -> Outcome:
         """Adds a chunk's states to those before; at the end the mean of all, at length 1."""

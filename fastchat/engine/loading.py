@@ -16,6 +16,7 @@ import torch
 
 from fastchat.chat import ChatRenderer, TemplateChatRenderer, YuanChatRenderer
 from fastchat.conversation import Conversation, get_conv_template
+from fastchat.engine.adapters import beyond_lora
 from fastchat.engine.answer import Vocabulary
 from fastchat.engine.base import Engine
 from fastchat.engine.plain import PlainEngine
@@ -32,6 +33,7 @@ from fastchat.model.model_adapter import (
     resolve_device,
 )
 from fastchat.model.model_folder import local_folder, model_type_of, read_json
+from fastchat.model.peft_adapter import base_of
 from fastchat.model.text_stream import GenericTextStream, TextStream, YuanTextStream
 from fastchat.model.tokenization_yuan import YuanTokenizer
 from fastchat.model.tokenizer_loading import load_tokenizer
@@ -70,17 +72,19 @@ def load_served_model(
     settings = engine or EngineSettings()
     if load_8bit:
         settings = replace(settings, quantization="int8")
+    base, adapter = _base_and_adapter(folder)
     loaded: Engine
-    if settings.batched and num_gpus == 1 and model_type_of(folder) == "yuan":
-        tokenizer = load_tokenizer(folder)
-        end_ids = end_token_ids(tokenizer, read_json(folder, "generation_config.json") or {})
+    if settings.batched and num_gpus == 1 and model_type_of(base) == "yuan":
+        tokenizer = load_tokenizer(base)
+        end_ids = end_token_ids(tokenizer, read_json(base, "generation_config.json") or {})
         loaded = load_engine(
-            folder,
+            base,
             tokenizer,
             partial(_vocabulary, tokenizer, end_ids),
             device=torch.device(resolve_device(device)),
             dtype=dtype,
             settings=settings,
+            adapter=adapter,
         )
     else:
         model, tokenizer = load_model(
@@ -108,6 +112,14 @@ def load_served_model(
         stop_token_ids=end_ids,
         defaults=defaults if seed is None else defaults | {"seed": seed},
     )
+
+
+def _base_and_adapter(folder: str) -> tuple[str, str | None]:
+    """A model's folder, and that of a plain LoRA adapter on it if `folder` is one."""
+    config = read_json(folder, "adapter_config.json")
+    if config is None or beyond_lora(config):
+        return folder, None
+    return base_of(folder), folder
 
 
 def read_conv_template(name: str) -> Conversation:

@@ -26,6 +26,9 @@ from fastchat.model.published_weights import layer_shapes
 Read = Callable[[str], Tensor]
 """From a weight's published name to the tensor."""
 
+Stacks = list[dict[str, Stack]]
+"""What adapters add to the matrices of each layer."""
+
 
 class Ops(Protocol):
     """What the network computes with, on one kind of device.
@@ -156,6 +159,9 @@ class Network:
         blocks: of the cache.
         block_size: tokens a block.
         scratch: places for filter states besides one a block.
+
+    Attributes:
+        adapters: see `stacks`; may be replaced between two steps.
     """
 
     def __init__(
@@ -179,15 +185,14 @@ class Network:
         self._norm = _vector(read("model.norm.weight"), ops)
         # A lookup reads a row or two: on a CPU it stays where it is, in the file.
         self._embedding = read("model.embed_tokens.weight").to(ops.device)
-        self._stacks: list[dict[str, Stack]] = []
+        self.adapters: Stacks = []
         self._caches = [self._new_cache(blocks, block_size, scratch) for _ in self._layers]
         self._angles = _angles(config).to(ops.device)
 
-    def set_adapters(self, adapters: Mapping[int, Adapter]) -> None:
-        """Takes the adapters that rows may name by number in `Step.adapters`, in place of others.
+    def stacks(self, adapters: Mapping[int, Adapter]) -> Stacks:
+        """Makes what `adapters` is to be set to, for rows to name them in `Step.adapters`.
 
-        Raises:
-            CheckpointError: matrices that do not fit this network.
+        Any thread may call it.
         """
         outputs = {
             module.removesuffix(".weight"): shape[0] for module, shape in layer_shapes(self.config)
@@ -198,7 +203,7 @@ class Network:
             order = head_order(self.config) if MATRICES[name].by_heads else None
             return stack(adapters, number, parts, self._small_matrix, order)
 
-        self._stacks = [
+        return [
             {name: found for name in MATRICES if (found := made(number, name)) is not None}
             for number in range(len(self._layers))
         ]
@@ -265,7 +270,7 @@ class Network:
         ops = self.ops
         matrix = self._layers[layer].matrices[name]
         output = ops.linear(states, matrix, bias=bias, add_to=add_to)
-        if adapters is None or (added := self._stacks[layer].get(name)) is None:
+        if adapters is None or (added := self.adapters[layer].get(name)) is None:
             return output
         low = ops.linear(states, added.down)  # (T, R)
         low = low * (adapters[:, None] == added.owners.to(low.device))

@@ -74,6 +74,22 @@ class PlainEngine:
         """See `Engine.stats`."""
         return EngineStats(running=self._running, waiting=self._waiting)
 
+    @property
+    def adapters(self) -> Sequence[str]:
+        """See `Engine.adapters`; there are never any."""
+        return ()
+
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """Refuses: one model is all that there is here."""
+        raise RequestError(
+            f"The adapter {name} in {folder} cannot be loaded beside this model.",
+            hint="Serve it as a model of its own: --model-path ADAPTER.",
+        )
+
+    async def unload_adapter(self, name: str) -> None:
+        """Refuses, as there is none."""
+        raise _no_adapter(name)
+
     async def close(self) -> None:
         """See `Engine.close`."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -81,6 +97,8 @@ class PlainEngine:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """See `Engine.generate`."""
         sampling.check(request.sampling, self._vocabulary.size)
+        if request.adapter is not None:
+            raise _no_adapter(request.adapter)
         budget = answer_budget(request, self._vocabulary.size, self._context_length)
         self._waiting += 1
         try:
@@ -201,3 +219,7 @@ class PlainEngine:
             mean = output.hidden_states[-1][0].float().mean(dim=0)  # (S, H) -> (H,)
             unit: list[float] = torch.nn.functional.normalize(mean, dim=0).tolist()
         return unit
+
+
+def _no_adapter(name: str) -> RequestError:
+    return RequestError(f"No adapter named {name} is loaded; loaded are: none.", param="model")

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastchat.engine.adapters import merged, read_adapter
 from fastchat.engine.answer import Vocabulary
 from fastchat.engine.blocks import BlockPool
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.core import EngineCore
+from fastchat.engine.lookup import Drafter
 from fastchat.engine.memory import cache_blocks
 from fastchat.engine.native.kernels import Kernels, unavailable_reason
 from fastchat.engine.native.library import ThreadPool
@@ -49,6 +52,7 @@ def load_engine(
     device: torch.device,
     dtype: str | None,
     settings: EngineSettings,
+    adapter: str | None = None,
 ) -> ContinuousEngine:
     """Loads a checkpoint into an engine.
 
@@ -59,6 +63,7 @@ def load_engine(
         device: to compute on.
         dtype: of the weights; the checkpoint's own if None.
         settings: of the engine.
+        adapter: folder of a LoRA adapter to merge into the weights.
 
     Raises:
         CheckpointError: weights that are missing, damaged or of another network.
@@ -80,9 +85,10 @@ def load_engine(
             device=device,
         )
         scratch = limits.draft_rows * (1 + limits.draft_tokens)
+        read = _reader(weights)
         network = Network(
             config,
-            _reader(weights),
+            read if adapter is None else merged(read, read_adapter(adapter, folder)),
             ops,
             blocks=blocks,
             block_size=BLOCK_SIZE,
@@ -101,7 +107,8 @@ def load_engine(
         known,
         Grammars(tokenizer, config.vocab_size, sorted(known.end_ids)),
         context_length=min(config.max_position_embeddings, blocks * BLOCK_SIZE),
-        drafting=settings.drafting,
+        read_adapter=partial(read_adapter, base=folder),
+        drafter=Drafter if settings.drafting else None,
     )
 
 

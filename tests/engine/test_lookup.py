@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,7 +54,7 @@ def test_guessing_pauses_longer_and_longer_while_nothing_comes_true() -> None:
             tried.append(place)
         control.record(limit, 0, 1)
     assert len(tried) <= 16
-    pauses = [later - sooner for sooner, later in zip(tried, tried[1:], strict=False)]
+    pauses = [later - sooner for sooner, later in pairwise(tried)]
     assert pauses == sorted(pauses)
 
 

@@ -82,7 +82,7 @@ def llama_tokenizer() -> Any:
 
     texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "▁▁"]
     texts += ["▁yes", "yes", "▁{", '{"', '":', "▁no", "name", "▁of", "▁it", "▁t", "wo", "▁+"]
-    texts += [*"abcdefghijklmnopqrstuvwxyz0123456789{}[]()\".,+日本語"]
+    texts += [*'abcdefghijklmnopqrstuvwxyz0123456789{}[]()".,+日本語']
     vocabulary = {text: index for index, text in enumerate(texts)}
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence(

@@ -33,13 +33,14 @@ struct FloatCache {
   const float* value_block(int64_t block, int64_t head) const {
     return values + (block * shape.heads + head) * shape.head_values();
   }
+  // Both take padded() numbers.
   void write_key(int64_t slot, int64_t head, const float* from) const {
     float* to = const_cast<float*>(key_block(slot / kBlockTokens, head)) + slot % kBlockTokens;
-    for (int64_t d = 0; d < shape.width; ++d) to[d * kBlockTokens] = from[d];
+    for (int64_t d = 0; d < shape.padded(); ++d) to[d * kBlockTokens] = from[d];
   }
   void write_value(int64_t slot, int64_t head, const float* from) const {
     float* to = const_cast<float*>(value_block(slot / kBlockTokens, head));
-    std::memcpy(to + slot % kBlockTokens * shape.padded(), from, shape.width * sizeof(float));
+    std::memcpy(to + slot % kBlockTokens * shape.padded(), from, shape.padded() * sizeof(float));
   }
 };
 
@@ -58,13 +59,13 @@ struct HalfCache {
   }
   void write_key(int64_t slot, int64_t head, const float* from) const {
     auto* to = const_cast<uint16_t*>(key_block(slot / kBlockTokens, head)) + slot % kBlockTokens * 2;
-    for (int64_t d = 0; d < shape.width; ++d)
+    for (int64_t d = 0; d < shape.padded(); ++d)
       to[d / 2 * 2 * kBlockTokens + d % 2] = to_bfloat16(from[d]);
   }
   void write_value(int64_t slot, int64_t head, const float* from) const {
     auto* to = const_cast<uint16_t*>(value_block(slot / kBlockTokens, head)) +
                slot % kBlockTokens * shape.padded();
-    for (int64_t d = 0; d < shape.width; ++d) to[place(d)] = to_bfloat16(from[d]);
+    for (int64_t d = 0; d < shape.padded(); ++d) to[place(d)] = to_bfloat16(from[d]);
   }
 
  private:

@@ -127,13 +127,14 @@ int fastchat_rope_store(Pool* pool, float* q, int64_t q_stride, const float* k, 
           to[d + half] = b * cosines[d] + a * sines[d];
         }
       };
-      float turned[kMaxWidth];
+      float turned[kMaxWidth] = {}, value[kMaxWidth] = {};
       for (int64_t head = 0; head < heads; ++head) {
         float* own = q + row * q_stride + head * width;
         turn(own, own);
         turn(k + row * k_stride + head * width, turned);
         cache.write_key(slots[row], head, turned);
-        cache.write_value(slots[row], head, v + row * v_stride + head * width);
+        std::copy_n(v + row * v_stride + head * width, width, value);
+        cache.write_value(slots[row], head, value);
       }
     });
   });

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastchat.engine.sampling.state import Row
-from fastchat.errors import FastChatError
+from fastchat.errors import FastChatError, GenerationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,7 @@ def no_masks(rows: int) -> Masks:
 
 def filled(rows: Sequence[Row]) -> Masks:
     """Computes all masks of some rows."""
-    matchers = {
-        place: matcher for place, row in enumerate(rows) if (matcher := row.state.matcher)
-    }
+    matchers = {place: matcher for place, row in enumerate(rows) if (matcher := row.state.matcher)}
     masks = no_masks(len(rows))
     if not matchers:
         return masks
@@ -51,10 +49,19 @@ def filled(rows: Sequence[Row]) -> Masks:
         try:
             if matcher.fill(masks.words[index], rows[place].assumed):
                 ending.add(place)
-        except FastChatError as error:
+        except Exception as error:  # noqa: BLE001  (one row's grammar is no other row's)
             masks.words[index] = -1
-            masks.errors[place] = error
+            masks.errors[place] = _told(error)
     return Masks(masks.words, masks.rows, frozenset(ending), masks.errors)
+
+
+def _told(error: Exception) -> FastChatError:
+    """What is told of a row whose grammar failed."""
+    if isinstance(error, FastChatError):
+        return error
+    told = GenerationError(f"The grammar failed: {type(error).__name__}: {error}")
+    told.__cause__ = error
+    return told
 
 
 class MaskWorker:

@@ -7,7 +7,7 @@ same however long the text is. Knows no torch. Numpy only as growing storage.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -71,6 +71,8 @@ class Edits(NamedTuple):
 
 
 NO_EDITS = Edits()
+
+_NONE: frozenset[int] = frozenset()
 
 
 class RowState:
@@ -148,7 +150,7 @@ class RowState:
         banned: tuple[int, ...] = self.end_ids if early else ()
         if self._runs is not None:
             # An answer may end at any time, whatever ran before its last end.
-            banned += tuple(self._runs.following(assumed) - set(self.end_ids))
+            banned += tuple(t for t in self._runs.following(assumed) if t not in self.end_ids)
         return Edits(seen, shifted, shifts, banned)
 
 
@@ -202,9 +204,7 @@ class _Shifts:
         self._generated.add(token)
         self._values[place] -= self._frequency + (self._presence if first else 0.0)
 
-    def with_more(
-        self, tokens: Sequence[int]
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def with_more(self, tokens: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         ids, values = self._ids[: len(self._places)], self._values[: len(self._places)]
         if not tokens or not (self._presence or self._frequency):
             return ids, values
@@ -233,18 +233,18 @@ class _Runs:
             self._next.setdefault(tuple(self._last), set()).add(token)
         self._last.append(token)
 
-    def following(self, assumed: Sequence[int]) -> set[int]:
+    def following(self, assumed: Sequence[int]) -> Set[int]:
         """Tokens that would complete a run that is there already, after the assumed ones."""
+        if not assumed:
+            return self._next.get(tuple(self._last), _NONE)
         last = self._last.copy()
         more: dict[tuple[int, ...], set[int]] = {}
         for token in assumed:
             if len(last) == last.maxlen:
                 more.setdefault(tuple(last), set()).add(token)
             last.append(token)
-        if len(last) < (last.maxlen or 0):
-            return set()
         key = tuple(last)
-        return self._next.get(key, set()) | more.get(key, set())
+        return self._next.get(key, _NONE) | more.get(key, _NONE)
 
 
 def _with_room(array: NDArray[Any], size: int) -> NDArray[Any]:

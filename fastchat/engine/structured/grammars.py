@@ -11,6 +11,7 @@ from typing import Any
 from fastchat.engine.base import Grammar
 from fastchat.engine.structured.matcher import GrammarMatcher
 from fastchat.engine.structured.pieces import pieces_of
+from fastchat.engine.structured.spelling import WrappedTable
 from fastchat.engine.structured.token_table import TokenTable
 from fastchat.errors import RequestError
 
@@ -62,12 +63,19 @@ class Grammars:
 
     def _read_tokenizer(self) -> tuple[TokenTable, Any]:
         if self._tables is None:
-            from llguidance import LLTokenizer
-
+            try:
+                from llguidance import LLTokenizer
+            except ImportError as error:
+                raise RequestError(
+                    "This server cannot keep answers in a form: llguidance is not installed.",
+                    hint='Install "fastchat-yuan2[model_worker]", or leave out response_format.',
+                    param="response_format",
+                ) from error
             pieces = pieces_of(self._tokenizer, self._vocab_size)
             table = TokenTable(pieces, self._end_ids)
             ends = list(self._end_ids)
-            tokens = LLTokenizer(table.wrapped(), n_vocab=len(table.texts), eos_token=ends)
+            wrapped: Any = WrappedTable(table)
+            tokens = LLTokenizer(wrapped, n_vocab=len(table.texts), eos_token=ends)
             self._tables = table, tokens
         return self._tables
 

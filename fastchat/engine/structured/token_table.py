@@ -7,10 +7,9 @@ space, so a grammar sees exactly the visible text. Shapes: V vocabulary, W words
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,57 +120,3 @@ class TokenTable:
         room = np.zeros(self.words * 32, np.uint8)
         room[: len(bits)] = bits
         return np.packbits(room, bitorder="little").view(np.int32)
-
-    def wrapped(self) -> Any:
-        """The table as llguidance reads it."""
-        return _Wrapped(self)
-
-
-class _Wrapped:
-    """Names and forms are llguidance's."""
-
-    is_tokenizer_wrapper = True
-    bos_token_id = None
-
-    def __init__(self, table: TokenTable) -> None:
-        pieces = table.pieces
-        self.eos_token_id = table.end_ids[0]
-        self.tokens = table.texts
-        self.special_token_ids = sorted({*pieces.silent, *table.end_ids})
-        self._encode: Callable[[bytes], list[int]] = Spelling(pieces).encode
-
-    def __call__(self, text: bytes | str) -> list[int]:
-        return self._encode(text.encode() if isinstance(text, str) else text)
-
-
-class Spelling:
-    """Spells a text that has to follow, as the model's own tokenizer would."""
-
-    def __init__(self, pieces: Pieces) -> None:
-        self._pieces = pieces
-        self._known = {
-            text: token for token, text in enumerate(pieces.texts) if token not in pieces.silent
-        }
-        self._longest = max(map(len, self._known), default=0)
-
-    def encode(self, text: bytes) -> list[int]:
-        """Tokens whose bytes joined are exactly `text`, as far as there are such."""
-        try:
-            ids = self._pieces.encode(text.decode())
-        except UnicodeDecodeError:  # the beginning of a character
-            return self._greedy(text)
-        spelled = b"".join(self._pieces.texts[i] for i in ids)
-        sound = spelled == text and not self._pieces.silent.intersection(ids)
-        return ids if sound else self._greedy(text)
-
-    def _greedy(self, text: bytes) -> list[int]:
-        ids: list[int] = []
-        start = 0
-        while start < len(text):
-            sizes = range(min(self._longest, len(text) - start), 0, -1)
-            size = next((size for size in sizes if text[start : start + size] in self._known), 0)
-            if not size:
-                break
-            ids.append(self._known[text[start : start + size]])
-            start += size
-        return ids
