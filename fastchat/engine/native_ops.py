@@ -6,14 +6,19 @@ alone and in any batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastchat.engine.native.kernels import Kernels
+from fastchat.engine.native.layers import LayerParts, LayerStack
 from fastchat.engine.native.packed import PackedKind, PackedMatrix
+from fastchat.engine.network import Fused, Layer, LayerCache
 from fastchat.engine.step import Step
+from fastchat.model.configuration_yuan import YuanConfig
+from fastchat.model.local_filter import FILTER_NORM_EPS
 
 Cache = tuple[Tensor, Tensor]
 
@@ -103,3 +108,49 @@ class NativeOps:
             scale=size**-0.5,
         )
         return out
+
+    def fuse(
+        self,
+        layers: Sequence[Layer],
+        caches: Sequence[LayerCache],
+        angles: Tensor,
+        config: YuanConfig,
+    ) -> Fused:
+        """See `Ops.fuse`."""
+        stack = LayerStack(
+            self._kernels.pool,
+            [_parts(layer, cache) for layer, cache in zip(layers, caches, strict=True)],
+            heads=config.num_attention_heads,
+            angles=angles,
+            eps=config.rms_norm_eps,
+            filter_eps=FILTER_NORM_EPS,
+        )
+
+        def run(states: Tensor, step: Step, rows: Tensor | None) -> Tensor:
+            return stack.run(
+                states,
+                positions=step.positions,
+                previous=step.previous,
+                starts=step.starts,
+                contexts=step.contexts,
+                tables=step.tables,
+                slots=step.slots,
+                state_rows=step.state_rows,
+                state_places=step.state_places,
+                rows=rows,
+            )
+
+        return run
+
+
+def _parts(layer: Layer, cache: LayerCache) -> LayerParts:
+    keys, values = cache.attention
+    inputs, narrow = cache.states
+    vectors = {
+        "conv1_bias": layer.conv1_bias,
+        "conv2_bias": layer.conv2_bias,
+        "filter_norm": layer.filter_norm,
+        "input_norm": layer.input_norm,
+        "mlp_norm": layer.mlp_norm,
+    }
+    return LayerParts(layer.matrices, vectors, keys, values, inputs, narrow)

@@ -9,7 +9,7 @@ Shapes: T tokens of the step, H hidden, N heads, D = H / N, F intermediate, V vo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,9 @@ from fastchat.model.published_weights import layer_shapes
 
 Read = Callable[[str], Tensor]
 """From a weight's published name to the tensor."""
+
+Fused = Callable[[Tensor, Step, Tensor | None], Tensor]
+"""From states (T, H), the step and the wanted rows to states (Q, H), through all layers."""
 
 Stacks = list[dict[str, Stack]]
 """What adapters add to the matrices of each layer."""
@@ -95,6 +98,16 @@ class Ops(Protocol):
         Returns:
             (T, H).
         """
+        ...
+
+    def fuse(
+        self,
+        layers: Sequence[Layer],
+        caches: Sequence[LayerCache],
+        angles: Tensor,
+        config: YuanConfig,
+    ) -> Fused | None:
+        """What takes a step without adapters through all layers at once, if there is such."""
         ...
 
 
@@ -188,6 +201,7 @@ class Network:
         self.adapters: Stacks = []
         self._caches = [self._new_cache(blocks, block_size, scratch) for _ in self._layers]
         self._angles = _angles(config).to(ops.device)
+        self._fused = ops.fuse(self._layers, self._caches, self._angles, config)
 
     def stacks(self, adapters: Mapping[int, Adapter]) -> Stacks:
         """Makes what `adapters` is to be set to, for rows to name them in `Step.adapters`.
@@ -221,9 +235,19 @@ class Network:
         Returns:
             (Q, H) states after the final norm.
         """
+        ops = self.ops
+        states = self._embedding[step.token_ids].to(ops.device, ops.dtype)  # (T, H)
+        if rows is not None and len(rows) == len(states):
+            rows = None
+        if self._fused is not None and step.adapters is None:
+            states = self._fused(states, step, rows)
+        else:
+            states = self._one_by_one(states, step, rows)
+        return ops.rms_norm(states, self._norm, self.config.rms_norm_eps)
+
+    def _one_by_one(self, states: Tensor, step: Step, rows: Tensor | None) -> Tensor:
         ops, config = self.ops, self.config
         adapters = step.adapters
-        states = self._embedding[step.token_ids].to(ops.device, ops.dtype)  # (T, H)
         last = len(self._layers) - 1
         for number, (layer, cache) in enumerate(zip(self._layers, self._caches, strict=True)):
             normed = ops.rms_norm(states, layer.input_norm, config.rms_norm_eps)
@@ -236,7 +260,7 @@ class Network:
                 step,
                 config.num_attention_heads,
             )
-            if number == last and rows is not None and len(rows) < len(states):
+            if number == last and rows is not None:
                 # Nothing reads the other rows any more.
                 states, attended = states[rows], attended[rows]
                 adapters = None if adapters is None else adapters[rows]
@@ -244,7 +268,7 @@ class Network:
             normed = ops.rms_norm(states, layer.mlp_norm, config.rms_norm_eps)
             gated = ops.silu_mul(self._linear(number, "up_gate", normed, adapters))
             states = self._linear(number, "down", gated, adapters, add_to=states)
-        return ops.rms_norm(states, self._norm, config.rms_norm_eps)
+        return states
 
     def logits(self, states: Tensor) -> Tensor:
         """(Q, H) after the final norm -> (Q, V) float32."""

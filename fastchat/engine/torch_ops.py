@@ -89,6 +89,9 @@ class TorchOps:
         )
         return TorchCache(keys, values, block_size)
 
+    def fuse(self, *_: Any) -> None:
+        """See `Ops.fuse`; there is none."""
+
     def attend(
         self, qk: Tensor, value: Tensor, cache: TorchCache, angles: Tensor, step: Step, heads: int
     ) -> Tensor:
