@@ -18,7 +18,6 @@ class EngineSettings:
         quantization: hold matrices in fewer bits; None keeps them in the weights' type.
         cache_tokens: tokens that the cache has room for, all requests together; None takes
             a share of the memory that is free when the model is loaded.
-        cache_dtype: of keys and values; None is the weights' type.
         limits: of steps and of the queue.
         drafting: guess tokens from the text so far, and check several in one step.
         threads: that compute on a CPU; None is one a core.
@@ -29,7 +28,6 @@ class EngineSettings:
 
     quantization: Quantization | None = None
     cache_tokens: int | None = None
-    cache_dtype: str | None = None
     limits: Limits = field(default_factory=Limits)
     drafting: bool = True
     threads: int | None = None

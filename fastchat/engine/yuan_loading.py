@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from fastchat.engine.adapters import merged, read_adapter
@@ -30,7 +31,7 @@ from fastchat.engine.sampling import BatchSampler
 from fastchat.engine.settings import EngineSettings
 from fastchat.engine.structured import Grammars
 from fastchat.engine.torch_ops import TorchOps
-from fastchat.errors import SettingsError
+from fastchat.errors import CheckpointError, FastChatError, SettingsError
 from fastchat.model.configuration_yuan import YuanConfig
 from fastchat.model.file_pages import forget_pages
 from fastchat.model.published_weights import refuse_other_weights
@@ -69,19 +70,18 @@ def load_engine(
         CheckpointError: weights that are missing, damaged or of another network.
         SettingsError: settings that cannot be used on this device.
     """
-    config = YuanConfig.from_pretrained(folder)
+    config = _config(folder)
     with WeightFiles(folder) as weights:
         refuse_other_weights(weights, config)
         held = _dtype(dtype, weights)
         ops, pool = _ops(device, held, settings)
-        cache_dtype = _DTYPES[settings.cache_dtype] if settings.cache_dtype else held
         limits = settings.limits
         blocks = cache_blocks(
             config,
             wanted_tokens=settings.cache_tokens,
             running=limits.running,
             block_size=BLOCK_SIZE,
-            dtype=cache_dtype,
+            dtype=held,
             device=device,
         )
         scratch = limits.draft_rows * (1 + limits.draft_tokens)
@@ -112,15 +112,26 @@ def load_engine(
     )
 
 
+def _config(folder: str) -> YuanConfig:
+    try:
+        return YuanConfig.from_pretrained(folder)
+    except FastChatError:
+        raise
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        raise CheckpointError(
+            f"config.json in {folder} does not describe a Yuan2 network: {error}",
+            hint="Copy the published checkpoint's config.json.",
+        ) from error
+
+
 def _ops(
     device: torch.device, dtype: torch.dtype, settings: EngineSettings
 ) -> tuple[Ops, ThreadPool | None]:
     if device.type == "cpu" and settings.native and unavailable_reason() is None:
         # Half floats have no kernel of their own; in float32 they stay what they are.
         plain: PackedKind = "bfloat16" if dtype is torch.bfloat16 else "float32"
-        cache = _DTYPES[settings.cache_dtype or plain]
         kernels = Kernels(settings.threads or len(os.sched_getaffinity(0)))
-        return NativeOps(kernels, settings.quantization or plain, cache), kernels.pool
+        return NativeOps(kernels, settings.quantization or plain, _DTYPES[plain]), kernels.pool
     if settings.quantization is not None:
         raise SettingsError(
             f"{settings.quantization} weights need the project's own kernels, which run on a CPU"
