@@ -64,7 +64,7 @@ class ContinuousEngine:
         read_adapter: Callable[[str], Adapter],
         drafter: Callable[[Sequence[int]], Drafter] | None = Drafter,
     ) -> None:
-        self._core = core
+        self.core = core
         self._vocabulary = vocabulary
         self._grammars = grammars
         self._context_length = context_length
@@ -86,7 +86,7 @@ class ContinuousEngine:
 
     def stats(self) -> EngineStats:
         """See `Engine.stats`."""
-        return self._core.stats()
+        return self.core.stats()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """See `Engine.generate`."""
@@ -126,12 +126,12 @@ class ContinuousEngine:
             await self._set_adapters(self._adapters.loaded)
 
     async def _set_adapters(self, adapters: Mapping[int, Adapter]) -> None:
-        stacks = await asyncio.to_thread(self._core.network.stacks, adapters)
+        stacks = await asyncio.to_thread(self.core.network.stacks, adapters)
         done = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def exchange() -> None:
-            self._core.network.adapters = stacks
+            self.core.network.adapters = stacks
             loop.call_soon_threadsafe(done.set)
 
         self._inbox.put(exchange)
@@ -142,7 +142,7 @@ class ContinuousEngine:
         self._closed = True
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._core.close()
+        self.core.close()
 
     async def _sequence(self, request: GenerationRequest, adapter: int) -> Line:
         params, vocabulary = request.sampling, self._vocabulary
@@ -204,9 +204,9 @@ class ContinuousEngine:
         while True:
             try:
                 # With nothing to compute, wait for what comes.
-                command = self._inbox.get(block=not self._core.busy)
+                command = self._inbox.get(block=not self.core.busy)
             except queue.Empty:
-                self._tell(self._core.step(time.monotonic()))
+                self._tell(self.core.step(time.monotonic()))
                 continue
             if command is None:
                 break
@@ -219,13 +219,13 @@ class ContinuousEngine:
             return
         self._tickets[ticket.sequence] = ticket
         try:
-            self._core.scheduler.add(ticket.sequence)
+            self.core.scheduler.add(ticket.sequence)
         except OverloadedError as error:
             self._tell([Outcome(ticket.sequence, [], error=error)])
 
     def _abort(self, ticket: _Ticket) -> None:
         if self._tickets.pop(ticket.sequence, None) is not None:
-            self._core.scheduler.remove(ticket.sequence)
+            self.core.scheduler.remove(ticket.sequence)
 
     def _tell(self, outcomes: list[Outcome]) -> None:
         """Hands outcomes over, with one wake-up for each loop."""

@@ -71,7 +71,7 @@ class EngineCore:
         self.scheduler = Scheduler(pool, limits)
         self.network = network
         self._pool = pool
-        self._sampler = sampler
+        self.sampler = sampler
         self._vocabulary = vocabulary
         self._counts = {
             "prompt_tokens": 0,
@@ -100,7 +100,7 @@ class EngineCore:
 
     def close(self) -> None:
         """Ends the threads that help."""
-        self._sampler.close()
+        self.sampler.close()
 
     def step(self, now: float) -> list[Outcome]:
         """One forward pass, and what came of it.
@@ -121,7 +121,7 @@ class EngineCore:
     def _run(self, works: list[Work]) -> list[Outcome]:
         layout = lay_out(works, self._pool.block_size, scratch=self._pool.count)
         rows = [row for work in works for row in _rows(work)]
-        self._sampler.prefetch(rows)
+        self.sampler.prefetch(rows)
         states, embedded = self._forward(works, layout)
         outcomes = [self._add_up(*pair) for pair in embedded]
         logits = self.network.logits(states) if len(states) else None
@@ -160,7 +160,7 @@ class EngineCore:
                 if work.samples
             ]
             logits = logits[torch.cat(wanted).to(logits.device)]
-        return self._sampler.sample(logits, rows)
+        return self.sampler.sample(logits, rows)
 
     def _tell_prompt(
         self, work: Work, logits: Tensor | None, part: slice

@@ -220,7 +220,7 @@ async def test_a_failure_ends_the_request_at_fault_only(
     tiny_folder: Path, alone: dict[str, list[list[int]]], failure: Exception
 ) -> None:
     async with engine_of(tiny_folder) as engine:
-        network = engine._core.network
+        network = engine.core.network
         network.forward = Failing(network, 1901, failure)  # type: ignore[method-assign]
         bad = asyncio.create_task(ids_of(engine, GenerationRequest([7, 1901, 8], GREEDY)))
         assert await answers(engine, prompts(15), GREEDY) == alone["greedy"]

@@ -32,6 +32,7 @@ from fastchat.engine.sampling import (
     check,
     token_logprobs,
 )
+from fastchat.engine.sampling.random import uniforms
 from fastchat.errors import GenerationError, RequestError
 
 LOGITS = torch.tensor([0.0, 3.0, 2.5, -1.0])
@@ -142,18 +143,12 @@ def test_the_same_tokens_are_kept_with_the_same_chances(
     count = 200
     rows = [Row(state(seed=each, **values)) for each in range(count)]
     results = sample(logits.expand(count, VOCAB), rows, pool)
-    for row, result in zip(rows, results, strict=True):
+    seeds = np.arange(count, dtype=np.uint64)
+    for number, result in zip(uniforms(seeds, seeds * 0).tolist(), results, strict=True):
         # The token is the first whose running sum of chances exceeds the row's number.
-        number = float(BatchSampler(VOCAB)._batch([row], _none(1)).uniform[0])
         low, high = (int(torch.searchsorted(edges, number + s * 2e-6)) for s in (-1, 1))
         assert low <= result.token <= high
         assert kept[result.token] > -float("inf") or low < high
-
-
-def _none(rows: int) -> Any:
-    from fastchat.engine.sampling.masks import no_masks
-
-    return no_masks(rows)
 
 
 @settings(deadline=None, max_examples=40)

@@ -240,6 +240,31 @@ def test_free_rows_run_beside_bound_ones(model) -> None:
     assert together == model.sampler.sample(logits[1:2].clone(), [Row(free)])[0]
 
 
+class Lost:
+    """A matcher that has lost its way."""
+
+    words = 1
+    complete = False
+
+    def accept(self, token: int) -> bool:
+        return False
+
+    def fill(self, mask: Any, assumed: Any = ()) -> bool:
+        raise ValueError("lost")
+
+
+def test_a_grammar_that_fails_fails_one_row() -> None:
+    sampler = BatchSampler(32)
+    rows = [Row(RowState(SamplingParams(seed=1), [1])) for _ in range(3)]
+    rows[1].state.matcher = Lost()
+    logits = torch.zeros(3, 32)
+    sampler.prefetch(rows)
+    results = sampler.sample(logits, rows)
+    assert [result.token >= 0 for result in results] == [True, False, True]
+    assert "lost" in str(results[1].error)
+    sampler.close()
+
+
 @pytest.mark.parametrize(
     ("grammar", "reason"),
     [
