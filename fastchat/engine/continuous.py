@@ -201,18 +201,20 @@ class ContinuousEngine:
     # What follows runs in the engine's thread.
 
     def _run(self) -> None:
-        while True:
-            try:
-                # With nothing to compute, wait for what comes.
-                command = self._inbox.get(block=not self.core.busy)
-            except queue.Empty:
-                self._tell(self.core.step(time.monotonic()))
-                continue
-            if command is None:
-                break
+        while (command := self._next()) is not None:
             command()
         closed = GenerationError("The engine was closed.")
         self._tell([Outcome(sequence, [], error=closed) for sequence in list(self._tickets)])
+
+    def _next(self) -> Callable[[], None] | None:
+        """What was asked for last; with nothing asked, a step; with nothing to do, waits."""
+        try:
+            return self._inbox.get(block=not self.core.busy)
+        except queue.Empty:
+            return self._step
+
+    def _step(self) -> None:
+        self._tell(self.core.step(time.monotonic()))
 
     def _add(self, ticket: _Ticket) -> None:
         if ticket.aborted:

@@ -17,7 +17,7 @@ from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.loading import load_served_model
 from fastchat.engine.lookup import Drafter
 from fastchat.engine.scheduler import Limits
-from fastchat.engine.settings import EngineSettings
+from fastchat.engine.settings import EngineSettings, Quantization
 from fastchat.errors import DeadlineError, GenerationError, OverloadedError
 
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=20, ignore_eos=True)
@@ -27,17 +27,24 @@ SAMPLING = {"greedy": GREEDY, "seeded": SEEDED}
 
 @asynccontextmanager
 async def engine_of(
-    folder: Path, *, native: bool = True, cache_tokens: int = 2048, **limits: int
+    folder: Path,
+    *,
+    native: bool = True,
+    cache_tokens: int = 2048,
+    dtype: str = "float32",
+    quantization: Quantization | None = None,
+    **limits: int,
 ) -> AsyncIterator[ContinuousEngine]:
     drafting = limits.pop("drafting", 1)
     settings = EngineSettings(
+        quantization=quantization,
         cache_tokens=cache_tokens,
         limits=Limits(**limits),
         native=native,
         drafting=bool(drafting),
         threads=1,
     )
-    engine = load_served_model(str(folder), device="cpu", engine=settings).engine
+    engine = load_served_model(str(folder), device="cpu", dtype=dtype, engine=settings).engine
     assert isinstance(engine, ContinuousEngine)
     try:
         yield engine
@@ -141,6 +148,16 @@ async def test_drafts_change_no_answer(
         stats = engine.stats()
     assert stats.drafted_tokens > stats.accepted_tokens > 200
     assert (stats.running, stats.cache_usage) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int8", "int4"])
+async def test_fewer_bits_are_batched_as_exactly(tiny_folder: Path, kind: Any) -> None:
+    held = {"dtype": "bfloat16"} | ({} if kind == "bfloat16" else {"quantization": kind})
+    async with engine_of(tiny_folder, running=1, drafting=0, **held) as engine:
+        alone = await answers(engine, prompts(15), GREEDY)
+    async with engine_of(tiny_folder, cache_tokens=176, step_tokens=13, **held) as engine:
+        assert await answers(engine, prompts(15), GREEDY) == alone
+        assert engine.stats().preemptions > 0
 
 
 async def test_torch_operations_give_the_same_answers(
