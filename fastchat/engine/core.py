@@ -139,12 +139,12 @@ class EngineCore:
         self, works: list[Work], layout: Layout
     ) -> tuple[Tensor, list[tuple[Work, Tensor]]]:
         """States (Q, H) of the rows that need logits, and all states of those to embed."""
-        step = layout.step
+        step = layout.step.to(self.network.ops.device)
         with torch.inference_mode():
             if not any(work.sequence.embeds for work in works):
                 return self.network.forward(step, step.logit_rows), []
             states = self.network.forward(step)
-            parts = torch.split(states, step.starts.diff().tolist())
+            parts = torch.split(states, step.sizes)
             embedded = [(w, part) for w, part in _with(works, parts) if w.sequence.embeds]
             return states[step.logit_rows], embedded
 

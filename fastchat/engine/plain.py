@@ -93,6 +93,7 @@ class PlainEngine:
     async def close(self) -> None:
         """See `Engine.close`."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._sampler.close()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """See `Engine.generate`."""

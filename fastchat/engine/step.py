@@ -6,7 +6,7 @@ Shapes: T tokens of the step, R sequences, Q rows whose logits are wanted, S sta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -34,6 +34,7 @@ class Step:
         slots: (T,) int64, where each token's key and value go: block * block_size + offset.
         state_rows, state_places: (S,) int64, rows whose filter state is kept, and where.
         logit_rows: (Q,) int64.
+        sizes: rows of each sequence.
         adapters: (T,) int64 number of each row's adapter, -1 for none; None if all have none.
     """
 
@@ -47,7 +48,20 @@ class Step:
     state_rows: Tensor
     state_places: Tensor
     logit_rows: Tensor
+    sizes: tuple[int, ...]
     adapters: Tensor | None = None
+
+    def to(self, device: torch.device) -> Step:
+        """The same step with its tensors on a device."""
+        if device.type == "cpu":
+            return self
+        values = ((each.name, getattr(self, each.name)) for each in fields(self))
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in values
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +125,7 @@ def lay_out(works: Sequence[Work], block_size: int, scratch: int) -> Layout:
             np.concatenate([blocks[kept_rows], scratch + np.arange(len(uncertain_rows))])
         ),
         logit_rows=torch.from_numpy(np.flatnonzero(rows >= (starts[1:] - asked)[owner])),
+        sizes=tuple(sizes.tolist()),
         adapters=_adapters(works, owner),
     )
     edges = [0, *np.cumsum(asked).tolist()]

@@ -36,6 +36,8 @@ class TorchOps:
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
         self.dtype = dtype
+        # What all layers of a step ask for alike, with the step that it was made for.
+        self._of_step: tuple[Step | None, Any] = (None, None)
 
     def matrix(
         self,
@@ -102,15 +104,28 @@ class TorchOps:
         query, key = rotated.unbind(1)  # (T, N, D)
         cache.keys[step.slots] = key
         cache.values[step.slots] = rearrange(value, "t (n d) -> t n d", n=heads)
-        places = _places(step, cache.block_size)  # (R, C)
-        sizes = step.starts.diff().tolist()
-        if max(sizes) == 1:
-            return _attend_one_each(query, cache, places, step.contexts).flatten(1)
-        outputs = []
-        for number, part in enumerate(torch.split(query, sizes)):
-            context = int(step.contexts[number])
-            outputs.append(_attend_one(part, cache, places[number, :context]))
-        return torch.cat(outputs).flatten(1)
+        if max(step.sizes) == 1:
+            return _attend_one_each(query, cache, self._seen(step, cache)).flatten(1)
+        parts = zip(torch.split(query, step.sizes), self._places(step, cache), strict=True)
+        return torch.cat([_attend_one(part, cache, places) for part, places in parts]).flatten(1)
+
+    def _seen(self, step: Step, cache: TorchCache) -> tuple[Tensor, Tensor]:
+        """(R, C) where in the cache each context lies, and which of these places are its."""
+        if self._of_step[0] is not step:
+            places = _all_places(step, cache.block_size)
+            columns = torch.arange(places.shape[1], device=places.device)
+            self._of_step = step, (places, columns < step.contexts[:, None])
+        found: tuple[Tensor, Tensor] = self._of_step[1]
+        return found
+
+    def _places(self, step: Step, cache: TorchCache) -> list[Tensor]:
+        """For each sequence, where in the cache its context lies."""
+        if self._of_step[0] is not step:
+            contexts = step.contexts.tolist()
+            rows = _all_places(step, cache.block_size)
+            self._of_step = step, [row[:size] for row, size in zip(rows, contexts, strict=True)]
+        found: list[Tensor] = self._of_step[1]
+        return found
 
 
 def _rotate(states: Tensor, angles: Tensor) -> Tensor:
@@ -121,19 +136,18 @@ def _rotate(states: Tensor, angles: Tensor) -> Tensor:
     return turned.to(states.dtype)
 
 
-def _places(step: Step, block_size: int) -> Tensor:
+def _all_places(step: Step, block_size: int) -> Tensor:
     """(R, C) where in the cache each token of each context is."""
     offsets = torch.arange(block_size, device=step.tables.device)
     return (step.tables.long()[:, :, None] * block_size + offsets).flatten(1)
 
 
-def _attend_one_each(query: Tensor, cache: TorchCache, places: Tensor, contexts: Tensor) -> Tensor:
+def _attend_one_each(query: Tensor, cache: TorchCache, seen: tuple[Tensor, Tensor]) -> Tensor:
     """One row of each sequence, (R, N, D) -> (R, N, D)."""
+    places, mask = seen
     keys, values = (x[places].transpose(1, 2) for x in (cache.keys, cache.values))  # (R, N, C, D)
-    columns = torch.arange(places.shape[1], device=places.device)
-    seen = columns < contexts[:, None]
     output = scaled_dot_product_attention(
-        query[:, :, None], keys, values, attn_mask=seen[:, None, None]
+        query[:, :, None], keys, values, attn_mask=mask[:, None, None]
     )
     return output[:, :, 0]
 

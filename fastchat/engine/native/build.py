@@ -76,7 +76,9 @@ def find_compiler() -> list[str]:
         NativeUnavailableError: there is none.
     """
     named = os.environ.get("CXX")
-    command = shlex.split(named) if named else next(([c] for c in _COMPILERS if shutil.which(c)), [])
+    command = (
+        shlex.split(named) if named else next(([c] for c in _COMPILERS if shutil.which(c)), [])
+    )
     if command and shutil.which(command[0]):
         return command
     raise NativeUnavailableError(

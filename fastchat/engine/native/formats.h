@@ -19,6 +19,12 @@ constexpr int kPanel = 2 * kLanes;
 constexpr int kGroup = 64;
 constexpr int kPanels = kGroup / kPanel;
 
+// How far ahead of the weights that are multiplied others are fetched.
+#ifndef AHEAD
+#define AHEAD 8192
+#endif
+constexpr int64_t kAhead = AHEAD;
+
 template <int kRows, int kWide>
 using Sums = Floats[kWide][kRows][2];
 
@@ -35,6 +41,7 @@ struct Float32 {
       for (int p = 0; p < kWide; ++p) {
         const uint8_t* at = chunk + p * kBytes + 4 * k * kPanel;
         const Floats first = load<Floats>(at), second = load<Floats>(at + 4 * kLanes);
+        fetch<8 * kLanes>(at + kAhead);
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
           const Floats factor = broadcast(x[r * stride + k]);
@@ -64,6 +71,7 @@ struct BFloat16 {
       for (int p = 0; p < kWide; ++p) {
         const uint8_t* at = chunk + p * kBytes + 2 * k * kPanel;
         const Words first = load<Words>(at), second = load<Words>(at + 4 * kLanes);
+        fetch<8 * kLanes>(at + kAhead);
         const Floats even[2] = {low_half(first), low_half(second)};
         const Floats odd[2] = {high_half(first), high_half(second)};
 #pragma GCC unroll 16
@@ -108,6 +116,7 @@ struct Int8 {
       for (int p = 0; p < kWide; ++p) {
         const uint8_t* at = chunk + p * kBytes + k * kPanel;
         const Floats first = from_bytes(at), second = from_bytes(at + kLanes);
+        if (k * kPanel % 64 == 0) fetch<64>(at + kAhead);
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
           const Floats factor = broadcast(x[r * stride + k]);
@@ -169,6 +178,7 @@ struct Int4 {
         const uint8_t* at = chunk + p * kBytes + kScaleBytes + k / 8 * 4 * kPanel;
         words[p][0] = load<Words>(at);
         words[p][1] = load<Words>(at + 4 * kLanes);
+        fetch<8 * kLanes>(at + kAhead);
       }
       step<0, kRows, kWide>(words, x + k, stride, sums);
       step<1, kRows, kWide>(words, x + k, stride, sums);

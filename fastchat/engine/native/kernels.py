@@ -10,14 +10,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import weakref
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from fastchat.engine.native.build import NativeUnavailableError
-from fastchat.engine.native.library import ThreadPool, bind, checked, library
+from fastchat.engine.native.library import ThreadPool, bind, checked
 from fastchat.engine.native.packed import KINDS, SOURCE_DTYPES, PackedKind, PackedMatrix
 
 logger = logging.getLogger(__name__)

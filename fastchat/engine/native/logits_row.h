@@ -238,10 +238,12 @@ struct LogitsRow {
     const double least = std::max((total - wanted) / vocab * 0.999, 1e-37);
     const float bound = std::max<float>(top + std::log(least) / cold, -3e38f);
     const float scale = kBins / (std::max(top - bound, 1e-20f) * 1.0001f);
-    double bins[2][kBins];
+    double bins[2][kBins + kLanes];
     std::memset(bins, 0, sizeof(bins));
+    Ints spare;  // a place of its own for what each lane has to no purpose
+    for (int lane = 0; lane < kLanes; ++lane) spare[lane] = kBins + lane;
     for (int64_t index = 0; index < blocks; ++index) {
-      if (tops[index] < bound) continue;
+      if (!((top - tops[index]) * scale < kBins)) continue;
       const float* from = block(index);
       const float* known = chances.data() + index * kBlock;
       for (int step = 0; step < kBlock; step += kLanes) {
@@ -251,8 +253,8 @@ struct LogitsRow {
         if (!lanes_of(near)) continue;
         int32_t bin[kLanes];
         float weight[kLanes];
-        store(bin, __builtin_convertvector(near ? depth : Floats{}, Ints));
-        store(weight, near ? loadf(known + step) : Floats{});
+        store(bin, near ? __builtin_convertvector(depth, Ints) : spare);
+        store(weight, loadf(known + step));
         for (int lane = 0; lane < kLanes; ++lane) bins[lane & 1][bin[lane]] += weight[lane];
       }
     }
@@ -264,9 +266,8 @@ struct LogitsRow {
       left -= mass;
     }
     ranked.clear();
-    const float edge = top - (bin + 1) / scale * 1.0001f;
     for (int64_t index = 0; index < blocks; ++index) {
-      if (tops[index] < edge) continue;
+      if (!((top - tops[index]) * scale < bin + 1.0f)) continue;
       const float* from = block(index);
       const float* known = chances.data() + index * kBlock;
       for (int step = 0; step < kBlock; step += kLanes) {
@@ -278,7 +279,7 @@ struct LogitsRow {
         }
       }
     }
-    return nucleus_of_ranked(left, edge);
+    return nucleus_of_ranked(left, bound);
   }
 };
 

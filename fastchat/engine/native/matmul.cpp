@@ -19,7 +19,11 @@ constexpr int kRowBlock = 192;     // rows whose inputs stay in the second cache
 constexpr int64_t kItemBytes = 1 << 18;
 
 constexpr int panels_at_once(int rows) {
-  const int fit = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
+  
+#ifndef WIDE1
+#define WIDE1 4
+#endif
+  const int fit = rows == 1 ? WIDE1 : rows <= 3 ? 2 : 1;
   return std::min(fit, kPanels);
 }
 
@@ -55,7 +59,7 @@ void prepare_row(const float* x, int64_t inputs, int64_t row, const Rows& rows) 
 // Sums of `chunks` chunks for kRows rows and kWide panels, straight from the packed weights.
 template <class Format, int kRows, int kWide>
 FASTCHAT_APART void few_rows(const uint8_t* weights, int chunks, const float* x, const float* starts,
-              int64_t start_stride, float* kept, int64_t panel_stride, const uint8_t* ahead) {
+              int64_t start_stride, float* kept, int64_t panel_stride) {
   Sums<kRows, kWide> sums;
   const auto each = [&](auto&& use) FASTCHAT_LAMBDA {
 #pragma GCC unroll 4
@@ -70,8 +74,6 @@ FASTCHAT_APART void few_rows(const uint8_t* weights, int chunks, const float* x,
     each([&](int p, int r, int h, float* at) FASTCHAT_LAMBDA { sums[p][r][h] = loadf(at); });
   for (int chunk = 0; chunk < chunks; ++chunk) {
     const uint8_t* at = weights + chunk * Format::kBytes * kPanels;
-    for (int64_t byte = 0; byte < Format::kBytes * kWide; byte += 64)
-      prefetch(ahead + chunk * Format::kBytes * kWide + byte);
     if constexpr (Format::kPartial)
       each([&](int p, int r, int h, float*) FASTCHAT_LAMBDA {
         sums[p][r][h] = broadcast(starts[r * start_stride + chunk]);
@@ -170,11 +172,10 @@ class Product {
   template <int kRows>
   void few(const Place& place, float* kept) const {
     constexpr int kWide = panels_at_once(kRows);
-    const uint8_t* ahead = place.weights + place.chunks * layout_.chunk_bytes;
     for (int p = 0; p < kPanels; p += kWide) {
       few_rows<Format, kRows, kWide>(
           place.weights + p * Format::kBytes, place.chunks, place.x, place.starts, rows_.chunks,
-          kept + p * kRows * kPanel, kRows * kPanel, ahead + p * place.chunks * Format::kBytes);
+          kept + p * kRows * kPanel, kRows * kPanel);
     }
   }
 

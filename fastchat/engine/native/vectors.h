@@ -171,4 +171,10 @@ FASTCHAT_INLINE Floats exponential(Floats x) {
 
 FASTCHAT_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 3); }
 
+template <int kBytes>
+FASTCHAT_INLINE void fetch(const uint8_t* address) {
+#pragma GCC unroll 4
+  for (int byte = 0; byte < kBytes; byte += 64) prefetch(address + byte);
+}
+
 }  // namespace fastchat

@@ -33,8 +33,8 @@ class Matcher(Protocol):
         """Whether nothing but an end token may follow."""
         ...
 
-    def accept(self, token: int) -> None:
-        """Takes a token that joined the answer."""
+    def accept(self, token: int) -> bool:
+        """Takes a token that joined the answer; returns whether it fits."""
         ...
 
     def fill(self, mask: NDArray[np.int32], assumed: Sequence[int] = ()) -> bool:

@@ -25,14 +25,20 @@ _LOWEST = torch.finfo(torch.float32).min
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    """Columns (R, 1) on the logits' device; `ranks` says whether any row needs a shortlist."""
+    """Columns (R, 1) on the logits' device.
+
+    Attributes:
+        draws: whether any row is not greedy.
+        ranked: tokens to rank for top-k and top-p; 0 if no row needs it.
+    """
 
     temperature: Tensor
     top_p: Tensor
     min_p: Tensor
     top_k: Tensor
     uniform: Tensor
-    ranks: bool
+    draws: bool
+    ranked: int
 
     def of(self, rows: Tensor) -> _Settings:
         return _Settings(
@@ -41,7 +47,8 @@ class _Settings:
             self.min_p[rows],
             self.top_k[rows],
             self.uniform[rows],
-            self.ranks,
+            self.draws,
+            self.ranked,
         )
 
 
@@ -78,7 +85,7 @@ class TorchPicker:
 
     def _settings(self, batch: Batch, logits: Tensor) -> _Settings:
         settings = batch.settings
-        ranks = (settings.top_p < 1) | ((settings.top_k > 0) & (settings.top_k < self._vocab_size))
+        draws = settings.temperature > 0
 
         def column(values: NDArray[np.generic]) -> Tensor:
             return _moved(values, logits)[:, None]
@@ -89,8 +96,16 @@ class TorchPicker:
             column(settings.min_p),
             column(settings.top_k.astype(np.int64)),
             column(batch.uniform),
-            bool((ranks & (settings.temperature > 0)).any()),
+            bool(draws.any()),
+            self._ranked_tokens(settings.top_k[draws], settings.top_p[draws]),
         )
+
+    def _ranked_tokens(self, top_k: NDArray[np.int32], top_p: NDArray[np.float32]) -> int:
+        """How many of the most likely tokens have to be in order."""
+        limited = (top_k > 0) & (top_k < self._vocab_size)
+        if (~limited & (top_p < 1)).any():
+            return self._shortlist
+        return min(int(top_k[limited].max(initial=0)), self._shortlist)
 
     def _edit(self, logits: Tensor, batch: Batch) -> None:
         """Penalties, bias, grammars and bans, in place."""
@@ -124,21 +139,25 @@ class TorchPicker:
             + (top == float("inf")) * Status.INFINITE
             + (top == float("-inf")) * Status.NOTHING_LEFT
         )[:, 0]
+        if not settings.draws:
+            return logits.argmax(dim=-1), statuses, torch.zeros_like(statuses, dtype=torch.bool)
         greedy = settings.temperature == 0
         heat = torch.where(greedy, 1.0, settings.temperature)
         threshold = torch.full_like(top, _LOWEST)
         short = torch.zeros_like(greedy)
-        if settings.ranks:
-            size = self._vocab_size if everything else self._shortlist
+        if settings.ranked:
+            size = self._vocab_size if everything else settings.ranked
             threshold, short = self._ranked(logits, top, heat, settings, size)
         at_least = torch.where(settings.min_p > 0, top + heat * settings.min_p.log(), _LOWEST)
         threshold = torch.maximum(threshold, at_least).clamp(min=_LOWEST)
-        threshold = torch.where(greedy, top, torch.minimum(threshold, top))
-        kept = logits >= threshold
-        first = kept.int().argmax(dim=-1)
+        kept = logits >= torch.minimum(threshold, top)
         chances = ((logits - top) / heat).exp_() * kept
         drawn = _drawn(chances.nan_to_num_(0.0), settings.uniform).clamp(max=logits.shape[1] - 1)
-        return torch.where(greedy[:, 0], first, drawn), statuses, (short & ~greedy)[:, 0]
+        return (
+            torch.where(greedy[:, 0], logits.argmax(dim=-1), drawn),
+            statuses,
+            (short & ~greedy)[:, 0],
+        )
 
     def _ranked(
         self, logits: Tensor, top: Tensor, heat: Tensor, settings: _Settings, size: int

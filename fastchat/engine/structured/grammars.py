@@ -8,12 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastchat.engine.base import Grammar
 from fastchat.engine.structured.matcher import GrammarMatcher
 from fastchat.engine.structured.pieces import pieces_of
 from fastchat.engine.structured.spelling import WrappedTable
 from fastchat.engine.structured.token_table import TokenTable
-from fastchat.errors import RequestError
+from fastchat.errors import GenerationError, RequestError
 
 MAX_CHARACTERS = 500_000
 """Of one schema, expression, list of choices or grammar."""
@@ -21,6 +23,13 @@ MAX_CHARACTERS = 500_000
 _KEPT = 64
 # Without an end to the white space, a model that is unsure of itself goes on with it for ever.
 _WHITE_SPACE = r"[ \n\r\t]{0,20}"
+# Tokens that expressions often allow or forbid together, and that are then looked at once.
+_FAMILIES = (
+    "[a-z ]{1,20}",
+    "[a-zA-Z0-9 ,.]{1,20}",
+    "[\u4e00-\u9fff]{1,10}",
+    "[a-zA-Z0-9_ \u4e00-\u9fff]{1,20}",
+)
 
 
 class Grammars:
@@ -41,7 +50,7 @@ class Grammars:
         self._end_ids = tuple(end_ids)
         self._lock = threading.Lock()
         self._tables: tuple[TokenTable, Any] | None = None
-        self._compiled: OrderedDict[Grammar, Any] = OrderedDict()
+        self._compiled: OrderedDict[Grammar, GrammarMatcher] = OrderedDict()
 
     def compile(self, grammar: Grammar) -> GrammarMatcher:
         """A matcher at the beginning of an answer.
@@ -54,12 +63,12 @@ class Grammars:
             table, tokens = self._read_tokenizer()
             matcher = self._compiled.pop(grammar, None)
         if matcher is None:
-            matcher = _compiled(grammar, tokens)
+            matcher = _compiled(grammar, table, tokens)
         with self._lock:
             self._compiled[grammar] = matcher
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
-            return GrammarMatcher(table, matcher.deep_copy())
+            return matcher.copied()
 
     def _read_tokenizer(self) -> tuple[TokenTable, Any]:
         if self._tables is None:
@@ -75,12 +84,13 @@ class Grammars:
             table = TokenTable(pieces, self._end_ids)
             ends = list(self._end_ids)
             wrapped: Any = WrappedTable(table)
-            tokens = LLTokenizer(wrapped, n_vocab=len(table.texts), eos_token=ends)
+            slices = [*LLTokenizer.general_slices(), *_FAMILIES]
+            tokens = LLTokenizer(wrapped, n_vocab=len(table.texts), eos_token=ends, slices=slices)
             self._tables = table, tokens
         return self._tables
 
 
-def _compiled(grammar: Grammar, tokens: Any) -> Any:
+def _compiled(grammar: Grammar, table: TokenTable, tokens: Any) -> GrammarMatcher:
     from llguidance import LLMatcher, LLParserLimits
 
     read = _KINDS.get(grammar.kind)
@@ -99,7 +109,12 @@ def _compiled(grammar: Grammar, tokens: Any) -> Any:
     matcher = LLMatcher(tokens, source, log_level=0, limits=LLParserLimits(verbose_errors=False))
     if matcher.is_error():
         raise _refused(grammar, " ".join(matcher.get_error().split()))
-    return matcher
+    first = GrammarMatcher(table, matcher)
+    try:  # now rather than in a step that other requests wait for
+        first.fill(np.empty(table.words, np.int32))
+    except GenerationError as error:
+        raise _refused(grammar, error.message) from error
+    return first
 
 
 def _refused(grammar: Grammar, reason: str) -> RequestError:
