@@ -1,0 +1,1 @@
+"""The web page: conversations and their history, panes, votes, and the pages made of them."""
