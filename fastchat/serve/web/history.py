@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastchat.errors import DataError
 from fastchat.serve.web.migrations import migrate
-from fastchat.serve.web.thread import Message, Thread
+from fastchat.serve.web.thread import Message, Role, Thread
 
 _BUSY_S = 10.0
 _MOST_LISTED = 200
@@ -144,7 +144,7 @@ class History:
             system=system,
             model=model,
             created=created,
-            messages=[Message(*row[:5], json.loads(row[5]), row[6]) for row in rows],
+            messages=[_message(*row) for row in rows],
             leaf=leaf,
         )
 
@@ -206,6 +206,18 @@ def _row(thread_id: str, position: int, message: Message) -> tuple[object, ...]:
         json.dumps(message.stats, ensure_ascii=False),
         message.created,
     )
+
+
+def _message(
+    message_id: str,
+    parent: str | None,
+    role: Role,
+    text: str,
+    model: str,
+    stats: str,
+    created: float,
+) -> Message:
+    return Message(message_id, parent, role, text, model, json.loads(stats), created)
 
 
 def _unknown(thread_id: str) -> DataError:
