@@ -1,0 +1,4 @@
+() => {
+    const theme = localStorage.getItem("fastchat-theme");
+    if (theme) document.body.classList.toggle("dark", theme === "dark");
+}

@@ -1,0 +1,249 @@
+"""The page: tabs, sidebar, language, looks; and the application that serves it.
+
+Imports Gradio, so it is imported after an entry point has parsed its flags.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+
+import gradio as gr
+from fastapi import FastAPI
+
+from fastchat.constants import CONVERSATION_TURN_LIMIT
+from fastchat.serve.talking.backend import Backend, Backends
+from fastchat.serve.talking.cluster import ClusterBackend
+from fastchat.serve.talking.openai_server import OpenAIBackend
+from fastchat.serve.talking.registered import ApiModel
+from fastchat.serve.web.arena_tab import ArenaTab
+from fastchat.serve.web.board_tab import BoardTab
+from fastchat.serve.web.catalogue import Catalogue
+from fastchat.serve.web.chat_tab import ChatTab
+from fastchat.serve.web.desk import Desk, Session
+from fastchat.serve.web.history import History
+from fastchat.serve.web.labels import Labels
+from fastchat.serve.web.limits import Limits
+from fastchat.serve.web.log import ConversationLog, LogIp
+from fastchat.serve.web.pane import QUICK
+from fastchat.serve.web.shelf import Shelf
+from fastchat.serve.web.words import LANGUAGES, language_of
+
+_THEME_JS = """() => {
+    const dark = document.body.classList.toggle("dark");
+    localStorage.setItem("fastchat-theme", dark ? "dark" : "light");
+}"""
+
+
+@dataclass(slots=True)
+class PageSettings:
+    """What the page can be told.
+
+    Attributes:
+        controller_url: "" for no controller.
+        api_models: models of other servers.
+        many: all tabs, or the chat only.
+        concurrency: answers written at a time.
+        reload_models: ask for models whenever a page is loaded.
+        history_file: where conversations are kept.
+        log_folder: of the chats and votes; None for no log.
+        terms: shown above the chat.
+        auth: name and password pairs; empty for no login.
+        root_path: where a proxy puts the page.
+    """
+
+    controller_url: str
+    history_file: Path | str
+    api_models: list[ApiModel] = field(default_factory=list)
+    many: bool = False
+    concurrency: int = 10
+    reload_models: bool = False
+    log_folder: Path | None = None
+    log_ip: LogIp = "none"
+    terms: str = ""
+    auth: list[tuple[str, str]] = field(default_factory=list)
+    root_path: str = ""
+    limits: Limits = field(default_factory=Limits)
+    turn_limit: int = CONVERSATION_TURN_LIMIT
+
+
+def make_desk(settings: PageSettings) -> Desk:
+    """What the panes share.
+
+    Raises:
+        DataError: the history file cannot be used.
+    """
+    backends: list[Backend] = [OpenAIBackend(model.server) for model in settings.api_models]
+    if settings.controller_url:
+        backends.insert(0, ClusterBackend(settings.controller_url))
+    return Desk(
+        backend=Backends(*backends),
+        history=History(settings.history_file),
+        log=ConversationLog(settings.log_folder, settings.log_ip, time.time),
+        limits=settings.limits,
+        clock=time.monotonic,
+        now=time.time,
+        turn_limit=settings.turn_limit,
+        behind_proxy=bool(settings.root_path),
+    )
+
+
+def create_page(settings: PageSettings) -> FastAPI:
+    """The application that serves the page."""
+    desk = make_desk(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        yield
+        await desk.backend.close()
+        desk.history.close()
+
+    labels = Labels()
+    blocks = _Page(settings, desk, labels).blocks
+    blocks.queue(default_concurrency_limit=None, status_update_rate="auto")
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.desk = desk
+    looks = resources.files("fastchat.serve.web")
+    system_fonts = ["system-ui", "Noto Sans CJK SC", "Microsoft YaHei", "sans-serif"]
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        auth=settings.auth or None,
+        root_path=settings.root_path or None,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        max_file_size="20mb",
+        i18n=labels.i18n,
+        theme=gr.themes.Default(font=system_fonts, font_mono=["ui-monospace", "monospace"]),
+        css=(looks / "page.css").read_text("utf-8"),
+        js=(looks / "page.js").read_text("utf-8"),
+        allowed_paths=[],
+        enable_monitoring=False,
+    )
+    return mounted
+
+
+class _Page:
+    def __init__(self, settings: PageSettings, desk: Desk, labels: Labels) -> None:
+        self._settings = settings
+        self._desk = desk
+        self._labels = labels
+        catalogue = Catalogue(desk.backend, settings.api_models, reload=settings.reload_models)
+        self._arenas: list[ArenaTab] = []
+        with gr.Blocks(
+            title="FastChat-Yuan2", fill_width=True, analytics_enabled=False
+        ) as self.blocks:
+            self._browser = _remembered("browser")
+            self._current = _remembered("open")
+            self._wish = _remembered("language")
+            with gr.Sidebar(elem_id="sidebar"):
+                shelf = Shelf(desk, labels)
+                self._language = labels.make(
+                    gr.Dropdown,
+                    {"label": "language"},
+                    choices=[(name, code) for code, name in LANGUAGES.items()],
+                    value="en",
+                    elem_id="language",
+                )
+                theme = labels.make(gr.Button, {"value": "theme"}, size="sm", elem_id="theme")
+            gr.Markdown("# FastChat-Yuan2", elem_id="title", container=False)
+            if settings.terms:
+                gr.Markdown(settings.terms, elem_id="terms")
+            self._tabs(shelf, catalogue)
+            theme.click(None, None, None, js=_THEME_JS)
+            self._wire()
+
+    def _tabs(self, shelf: Shelf, catalogue: Catalogue) -> None:
+        labels, settings, desk = self._labels, self._settings, self._desk
+        if not settings.many:
+            self._chat = ChatTab(desk, labels, catalogue, shelf)
+            self._tabs_block = None
+            return
+        with gr.Tabs(selected="chat") as self._tabs_block:
+            with labels.make(gr.Tab, {"label": "chat"}, id="chat"):
+                self._chat = ChatTab(desk, labels, catalogue, shelf)
+            for name, label, blind in (
+                ("compare", "side_by_side", False),
+                ("arena", "battle", True),
+            ):
+                with labels.make(gr.Tab, {"label": label}, id=name):
+                    arena = ArenaTab(desk, labels, catalogue, blind=blind)
+                    self._arenas.append(arena)
+            with labels.make(gr.Tab, {"label": "leaderboard"}, id="leaderboard") as tab:
+                board = BoardTab(labels, settings.log_folder)
+            with labels.make(gr.Tab, {"label": "about"}, id="about"):
+                labels.make(gr.Markdown, {"value": "about_text"})
+        board.wire(tab, self._language)
+        for arena in self._arenas:
+            arena.wire(self._language, settings.concurrency)
+
+    def _wire(self) -> None:
+        chat, labels, blocks = self._chat, self._labels, self.blocks
+        chat.wire(self._language, self._browser, self._current, self._settings.concurrency)
+        first = blocks.load(
+            self._visitor,
+            [self._browser, self._wish],
+            [self._browser, self._language, *self._tab_outputs, *labels.outputs],
+            **QUICK,
+        )
+        first.then(
+            chat.loaded,
+            [self._browser, chat.pane.session, self._language, self._current],
+            chat.outputs,
+            **QUICK,
+        )
+        for arena in self._arenas:
+            first.then(arena.loaded, [*arena.sessions, self._language], arena.outputs, **QUICK)
+        self._language.input(
+            self._switched,
+            [self._language, chat.pane.session],
+            [self._wish, chat.pane.chatbot, *labels.outputs],
+            **QUICK,
+        )
+        blocks.unload(self._left)
+
+    @property
+    def _tab_outputs(self) -> list[Any]:
+        return [] if self._tabs_block is None else [self._tabs_block]
+
+    async def _visitor(self, request: gr.Request, browser: Any, wish: Any) -> list[Any]:
+        spoken = wish or language_of(request.headers.get("accept-language", ""))
+        language = spoken if spoken in LANGUAGES else "en"
+        asked = [name for name in _NAMES_IN_URL if name in request.query_params]
+        tab = _NAMES_IN_URL[asked[0]] if asked else "chat"
+        tabs = [gr.update(selected=tab) for _ in self._tab_outputs]
+        known = browser or secrets.token_hex(16)
+        # The texts come in the browser's language by themselves; choices do not.
+        return [known, language, *tabs, *self._labels.switch(language)]
+
+    async def _switched(self, language: str, session: Session) -> list[Any]:
+        shown = self._chat.pane.view(session, language)[self._chat.pane.chatbot]
+        return [language, shown, *self._labels.switch(language)]
+
+    async def _left(self, request: gr.Request) -> None:
+        self._desk.leave(request.session_hash or "")
+
+
+def _remembered(name: str) -> gr.BrowserState:
+    # What the browser keeps has to be readable after a restart: no secret that is drawn anew.
+    return gr.BrowserState("", storage_key=f"fastchat-{name}", secret="fastchat")  # noqa: S106
+
+
+_NAMES_IN_URL = {
+    "arena": "arena",
+    "compare": "compare",
+    "direct": "chat",
+    "leaderboard": "leaderboard",
+    "about": "about",
+}

@@ -1,0 +1,172 @@
+"""The visitor's history beside the chat: list, search, rename, delete, export, import."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from fastchat.errors import DataError, FastChatError
+from fastchat.serve.web.desk import Desk, Session, new_id
+from fastchat.serve.web.history_files import read, to_json, to_markdown
+from fastchat.serve.web.labels import Labels
+from fastchat.serve.web.pane import QUICK, Changes
+from fastchat.serve.web.visitors import owner_of
+from fastchat.serve.web.words import say
+
+_MOST_BYTES = 20 * 2**20
+
+
+class Shelf:
+    """The list of conversations and what can be done with them.
+
+    Attributes:
+        list: the list; its value is a conversation's id.
+    """
+
+    def __init__(self, desk: Desk, labels: Labels) -> None:
+        self._desk = desk
+        make = labels.make
+        self.new = make(gr.Button, {"value": "new_chat"}, variant="primary", elem_id="new-chat")
+        self._search = make(
+            gr.Textbox, {"label": "search", "placeholder": "search_hint"}, elem_id="search"
+        )
+        self.list = make(gr.Radio, {"label": "conversations"}, choices=[], elem_id="history")
+        with make(gr.Accordion, {"label": "manage"}, open=False):
+            self._name = make(gr.Textbox, {"label": "name"}, max_lines=1)
+            with gr.Row():
+                self._rename = make(gr.Button, {"value": "rename"}, size="sm", min_width=60)
+                self._delete = make(
+                    gr.Button, {"value": "delete"}, size="sm", min_width=60, variant="stop"
+                )
+            self._json = make(gr.DownloadButton, {"label": "export_json"}, size="sm")
+            self._markdown = make(gr.DownloadButton, {"label": "export_markdown"}, size="sm")
+        self._import = make(
+            gr.UploadButton, {"label": "import"}, size="sm", file_types=[".json", ".md"]
+        )
+
+    def wire(self, session: gr.State, language: Any, browser: gr.BrowserState) -> list[Any]:
+        """Connects what changes only the shelf.
+
+        Returns:
+            The events after which another conversation, or none, may be open.
+        """
+        self._browser = browser
+        who = [browser, session]
+        self._search.change(self.listed, [*who, self._search], self.outputs, **QUICK)
+        self._rename.click(self._renamed, [*who, self._name], self.outputs, **QUICK)
+        for button, write in ((self._json, _json_file), (self._markdown, _markdown_file)):
+            button.click(_exporter(write), session, button, **QUICK)
+        return [
+            self._delete.click(self._deleted, who, self.outputs, **QUICK),
+            self._import.upload(
+                self._imported, [*who, language, self._import], self.outputs, **QUICK
+            ),
+        ]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What handlers may change."""
+        return [self.list, self._name]
+
+    async def listed(
+        self, request: gr.Request, browser: Any, session: Session, search: str = ""
+    ) -> Changes:
+        """The list as it is now."""
+        owner = owner_of(request, browser)
+        found = await asyncio.to_thread(self._desk.history.list, owner, search.strip())
+        choices = [(each.title, each.id) for each in found]
+        ids = {each.id for each in found}
+        chosen = session.thread.id if session.thread.id in ids else None
+        return {
+            self.list: gr.update(choices=choices, value=chosen),
+            self._name: session.thread.title,
+        }
+
+    async def opened(
+        self, request: gr.Request, browser: Any, session: Session, thread_id: str | None
+    ) -> None:
+        """Puts a conversation of the visitor's into a pane; an unknown one changes nothing."""
+        if session.answering or not thread_id:
+            return
+        owner = owner_of(request, browser)
+        try:
+            session.thread = await asyncio.to_thread(self._desk.history.load, owner, thread_id)
+        except DataError as error:
+            gr.Warning(str(error))
+            return
+        session.owner, session.selected = owner, None
+
+    async def _renamed(
+        self, request: gr.Request, browser: Any, session: Session, title: str
+    ) -> Changes:
+        title = " ".join(title.split())
+        if title and session.thread.id:
+            session.thread.title = title
+            self._desk.save(session, [])
+        return await self.listed(request, browser, session)
+
+    async def _deleted(self, request: gr.Request, browser: Any, session: Session) -> Changes:
+        if session.thread.id and not session.answering:
+            owner = owner_of(request, browser)
+            try:
+                self._desk.history.delete(owner, session.thread.id)
+            except DataError as error:
+                gr.Warning(str(error))
+            session.thread = self._desk.new_thread()
+            session.thread.id = ""
+        return await self.listed(request, browser, session)
+
+    async def _imported(
+        self,
+        request: gr.Request,
+        browser: Any,
+        session: Session,
+        language: str,
+        file: str | None,
+    ) -> Changes:
+        owner = owner_of(request, browser)
+        try:
+            threads = await asyncio.to_thread(_read, Path(file or ""), self._desk.now())
+            for thread in threads:
+                self._desk.history.save(owner, thread, now=self._desk.now())
+        except FastChatError as error:
+            gr.Warning(str(error))
+            return await self.listed(request, browser, session)
+        gr.Info(say(language, "imported", count=len(threads)))
+        if threads and not session.answering:
+            await self.opened(request, browser, session, threads[-1].id)
+        return await self.listed(request, browser, session)
+
+
+def _read(path: Path, now: float) -> Any:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{path.name} is larger than {_MOST_BYTES} bytes.")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name} cannot be read: {error}.") from error
+    return read(text, new_id=new_id, now=now)
+
+
+def _json_file(session: Session) -> tuple[str, str]:
+    return to_json([session.thread]), ".json"
+
+
+def _markdown_file(session: Session) -> tuple[str, str]:
+    return to_markdown(session.thread), ".md"
+
+
+def _exporter(write: Any) -> Any:
+    async def export(session: Session) -> str:
+        text, suffix = write(session)
+        # Gradio serves files of the temporary folder and deletes them later.
+        folder = Path(tempfile.mkdtemp(prefix="fastchat-export-"))
+        path = folder / f"conversation-{session.thread.id[:8] or 'empty'}{suffix}"
+        await asyncio.to_thread(path.write_text, text, encoding="utf-8")
+        return str(path)
+
+    return export
