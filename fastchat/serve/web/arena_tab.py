@@ -14,7 +14,7 @@ from fastchat.serve.web.chat_tab import message_box
 from fastchat.serve.web.controls import Controls
 from fastchat.serve.web.desk import Desk, Session
 from fastchat.serve.web.labels import Labels
-from fastchat.serve.web.pane import QUICK, Changes, Pane, Surroundings
+from fastchat.serve.web.pane import QUICK, Changes, Growing, Pane, Surroundings, merged, streaming
 from fastchat.serve.web.thread import Thread
 from fastchat.serve.web.votes import vote_kind
 from fastchat.serve.web.words import say
@@ -72,7 +72,8 @@ class ArenaTab:
     def wire(self, language: Any, concurrency: int) -> None:
         """Connects all events."""
         self._language = language
-        sessions = [pane.session for pane in self._panes]
+        sessions = self.sessions
+        answered = []
         for at, pane in enumerate(self._panes):
             around = Surroundings(
                 language,
@@ -80,22 +81,27 @@ class ArenaTab:
                 self._box,
                 self._controls.inputs,
                 concurrency,
-                owns=at == 0,
+                leads=at == 0,
             )
-            for answered in pane.wire(around, self._regenerate):
-                answered.then(self._votable, sessions, self._votes, **QUICK)
+            answered += pane.wire(around)
+        inputs = [*sessions, language, *self._models, *self._controls.inputs]
+        outputs = [each for pane in self._panes for each in pane.outputs]
+        answered += [
+            self._box.submit(streaming(self._sent), [self._box, *inputs], outputs, **around.long),
+            self._regenerate.click(streaming(self._again), inputs, outputs, **around.long),
+        ]
+        for each in answered:
+            each.then(self._votable, sessions, self._votes, **QUICK)
         for button, choice in zip(self._votes, CHOICES, strict=True):
             button.click(
                 self._voter(choice), [*sessions, language], [*self._votes, *self._revealed], **QUICK
             )
-        self._anew.click(
-            self._begin_anew, [*sessions, language], self.outputs, **QUICK
-        )
+        for pane in self._panes:
+            pane.chatbot.clear(self._begin_anew, [*sessions, language], self.outputs, **QUICK)
+        self._anew.click(self._begin_anew, [*sessions, language], self.outputs, **QUICK)
         if not self._blind:
             for drop in self._models:
-                drop.input(
-                    self._begin_anew, [*sessions, language], self.outputs, **QUICK
-                )
+                drop.input(self._begin_anew, [*sessions, language], self.outputs, **QUICK)
 
     @property
     def outputs(self) -> list[Any]:
@@ -119,9 +125,40 @@ class ArenaTab:
             }
         return await self._begin_anew(a, b, language)
 
-    async def _begin_anew(
-        self, a: Session, b: Session, language: str
-    ) -> Changes:
+    async def _sent(
+        self,
+        request: gr.Request,
+        said: dict[str, Any] | None,
+        a: Session,
+        b: Session,
+        language: str,
+        model_a: str | None,
+        model_b: str | None,
+        *settings: Any,
+    ) -> Growing:
+        left, right = self._panes
+        return merged(
+            await left.sent(request, None, said, a, language, model_a, *settings),
+            await right.sent(request, None, said, b, language, model_b, *settings),
+        )
+
+    async def _again(
+        self,
+        request: gr.Request,
+        a: Session,
+        b: Session,
+        language: str,
+        model_a: str | None,
+        model_b: str | None,
+        *settings: Any,
+    ) -> Growing:
+        left, right = self._panes
+        return merged(
+            await left.regenerated(request, a, language, model_a, *settings),
+            await right.regenerated(request, b, language, model_b, *settings),
+        )
+
+    async def _begin_anew(self, a: Session, b: Session, language: str) -> Changes:
         changes: Changes = {}
         for pane, session in zip(self._panes, (a, b), strict=True):
             self._desk.stop(session)

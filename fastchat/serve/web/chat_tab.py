@@ -81,7 +81,7 @@ class ChatTab:
         around = Surroundings(
             language, self.models, self.box, self._controls.inputs, concurrency, browser=browser
         )
-        answered = pane.wire(around, self._regenerate)
+        answered = pane.wire_alone(around, self._regenerate)
         self._undo.click(pane.undone, [pane.session, language], pane.outputs, **QUICK)
         who = [browser, pane.session]
         for each in answered:
@@ -91,6 +91,7 @@ class ChatTab:
         moved = [
             shelf.list.input(shelf.opened, [*who, shelf.list], None, **QUICK),
             shelf.new.click(self._begin_anew, [pane.session], None, **QUICK),
+            pane.chatbot.clear(self._begin_anew, [pane.session], None, **QUICK),
             *shelf.wire(pane.session, language, browser),
         ]
         for each in moved:

@@ -6,6 +6,7 @@ that no visitor waits for another.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
@@ -41,10 +42,11 @@ class Surroundings:
     """What a pane reads from the page around it.
 
     Attributes:
-        box: where messages are typed; a pane that `owns` it empties it and changes its buttons.
+        box: where messages are typed.
         settings: `Controls.inputs`.
         browser: the browser's secret name; None for a pane that keeps no conversations.
         concurrency: answers that the page writes at a time.
+        leads: whether the pane empties the box and changes its buttons.
     """
 
     language: Any
@@ -52,8 +54,17 @@ class Surroundings:
     box: Any
     settings: Sequence[Any]
     concurrency: int
-    owns: bool = True
+    leads: bool = True
     browser: Any = None
+
+    @property
+    def long(self) -> dict[str, Any]:
+        """How events are connected that write answers."""
+        return {
+            **PRIVATE,
+            "concurrency_limit": self.concurrency,
+            "concurrency_id": "answers",
+        }
 
 
 def streaming(plan: Callable[..., Coroutine[Any, Any, Growing]]) -> Callable[..., Growing]:
@@ -66,6 +77,30 @@ def streaming(plan: Callable[..., Coroutine[Any, Any, Growing]]) -> Callable[...
                 yield changes
 
     return handler
+
+
+async def merged(*streams: Growing) -> Growing:
+    """The changes of several streams as they come; closing it closes them all."""
+    news: asyncio.Queue[Changes | None] = asyncio.Queue()
+
+    async def pump(stream: Growing) -> None:
+        try:
+            async with aclosing(stream) as growing:
+                async for changes in growing:
+                    news.put_nowait(changes)
+        finally:
+            news.put_nowait(None)
+
+    pumps = [asyncio.create_task(pump(stream)) for stream in streams]
+    try:
+        for _ in streams:
+            while (changes := await news.get()) is not None:
+                yield changes
+        await asyncio.gather(*pumps)
+    finally:
+        for each in pumps:
+            each.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 class Pane:
@@ -103,8 +138,8 @@ class Pane:
             allow_tags=False,
             latex_delimiters=LATEX,
             buttons=["copy"],
-            height="max(20rem, 58vh)",
-            group_consecutive_messages=False,
+            show_label=False,
+            height="max(20rem, 52vh)",
         )
         small: dict[str, Any] = {"size": "sm", "min_width": 60}
         with gr.Row(visible=False, elem_classes="versions", elem_id=f"{name}-versions") as row:
@@ -119,20 +154,13 @@ class Pane:
     def outputs(self) -> list[Any]:
         """What handlers may change."""
         own = [self.chatbot, self._versions, self._place]
-        return [*own, self._around.box] if self._around.owns else own
+        return [*own, self._around.box] if self._around.leads else own
 
-    def wire(self, around: Surroundings, regenerate: gr.Button) -> list[gr.events.Dependency]:
-        """Connects all events; returns those that end with a new answer."""
+    def wire(self, around: Surroundings) -> list[gr.events.Dependency]:
+        """Connects the events of the pane itself; returns those that end with a new answer."""
         self._around = around
         head = [self.session, around.language]
-        all_inputs = [*head, around.model, *around.settings]
-        browser = around.browser if around.browser is not None else self.session
-        long: dict[str, Any] = {
-            **PRIVATE,
-            "outputs": self.outputs,
-            "concurrency_limit": around.concurrency,
-            "concurrency_id": "answers",
-        }
+        inputs = [*head, around.model, *around.settings]
         quick: dict[str, Any] = {**QUICK, "inputs": head, "outputs": self.outputs}
         around.box.stop(self._stop, self.session, None, **QUICK)
         self.chatbot.undo(self.undone, **quick)
@@ -141,16 +169,26 @@ class Pane:
         self._on.click(functools.partial(self._stepped, 1), **quick)
         self._branch_button.click(self._branched, **quick)
         return [
-            around.box.submit(self._sent, [browser, around.box, *all_inputs], **long),
-            self.chatbot.edit(self._edited, all_inputs, **long),
-            self.chatbot.retry(self._retried, all_inputs, **long),
-            regenerate.click(self._regenerated, all_inputs, **long),
+            self.chatbot.edit(streaming(self._edited), inputs, self.outputs, **around.long),
+            self.chatbot.retry(streaming(self._retried), inputs, self.outputs, **around.long),
+        ]
+
+    def wire_alone(self, around: Surroundings, again: gr.Button) -> list[gr.events.Dependency]:
+        """As `wire`, for a pane with a box and a button to regenerate of its own."""
+        answered = self.wire(around)
+        inputs = [self.session, around.language, around.model, *around.settings]
+        browser = around.browser if around.browser is not None else self.session
+        sent, regenerated = streaming(self.sent), streaming(self.regenerated)
+        return [
+            *answered,
+            around.box.submit(sent, [browser, around.box, *inputs], self.outputs, **around.long),
+            again.click(regenerated, inputs, self.outputs, **around.long),
         ]
 
     def view(self, session: Session, language: str) -> Changes:
         """The conversation as it is, when no answer is being written."""
         changes: Changes = {self.chatbot: rendered(session.thread, language)}
-        if self._around.owns and not session.answering:
+        if self._around.leads and not session.answering:
             changes[self._around.box] = gr.update(submit_btn=True, stop_btn=False)
         return changes | self._versions_view(session, language)
 
@@ -164,8 +202,7 @@ class Pane:
         shown = len(versions) > 1 or at != ids[-1]
         return {self._versions: gr.update(visible=shown), self._place: place}
 
-    @streaming
-    async def _sent(
+    async def sent(
         self,
         request: gr.Request,
         browser: Any,
@@ -175,6 +212,7 @@ class Pane:
         model: str | None,
         *settings: Any,
     ) -> Growing:
+        """Takes a message from the box; the changes are the answer growing, or why not."""
         keeps = self._around.browser is not None
         greet(self._desk, session, request, browser if keeps else None)
         given = said or {}
@@ -195,7 +233,6 @@ class Pane:
         self._put(session, typed.text, session.thread.leaf)
         return self._answers(session, language, model, settings, typed=True)
 
-    @streaming
     async def _edited(
         self,
         request: gr.Request,
@@ -216,7 +253,6 @@ class Pane:
         self._put(session, str(data.value), path[place].parent)
         return self._answers(session, language, model, settings)
 
-    @streaming
     async def _retried(
         self,
         request: gr.Request,
@@ -229,8 +265,7 @@ class Pane:
         path = session.thread.path[: _place(data.index) + 1]
         return self._again(request, path, session, language, model, settings)
 
-    @streaming
-    async def _regenerated(
+    async def regenerated(
         self,
         request: gr.Request,
         session: Session,
@@ -238,6 +273,7 @@ class Pane:
         model: str | None,
         *settings: Any,
     ) -> Growing:
+        """Answers the last question again."""
         return self._again(request, session.thread.path, session, language, model, settings)
 
     def _again(
@@ -282,7 +318,7 @@ class Pane:
         session.thread.model = model or ""
         box: dict[str, Any] = {"value": {"text": "", "files": []}} if typed else {}
         change: Changes = {self._versions: gr.update(visible=False)}
-        if self._around.owns:
+        if self._around.leads:
             change[self._around.box] = gr.update(**box, submit_btn=False, stop_btn=True)
         async with aclosing(self._desk.answer(session, sampling_of(settings))) as growing:
             async for _ in growing:
@@ -323,7 +359,8 @@ class Pane:
 
     async def _branched(self, session: Session, language: str) -> Changes:
         if not session.answering and session.selected is not None:
-            session.thread.go_to(session.selected)
+            message = session.thread[session.selected]
+            session.thread.go_to(message.id if message.role == "assistant" else message.parent)
             session.selected = None
             self._desk.save(session, [])
         return self.view(session, language)
