@@ -113,7 +113,6 @@ def create_page(settings: PageSettings) -> FastAPI:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk
     looks = resources.files("fastchat.serve.web")
-    system_fonts = ["system-ui", "Noto Sans CJK SC", "Microsoft YaHei", "sans-serif"]
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         blocks,
@@ -125,13 +124,29 @@ def create_page(settings: PageSettings) -> FastAPI:
         ssr_mode=False,
         max_file_size="20mb",
         i18n=labels.i18n,
-        theme=gr.themes.Default(font=system_fonts, font_mono=["ui-monospace", "monospace"]),
+        theme=_theme(),
         css=(looks / "page.css").read_text("utf-8"),
         js=(looks / "page.js").read_text("utf-8"),
         allowed_paths=[],
         enable_monitoring=False,
     )
     return mounted
+
+
+def _theme() -> gr.Theme:
+    # Fonts of the visitor's own machine; colours with enough contrast to be read by all.
+    return gr.themes.Default(
+        primary_hue="blue",
+        secondary_hue="blue",
+        font=["system-ui", "Noto Sans CJK SC", "Microsoft YaHei", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    ).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        body_text_color_subdued="*neutral_600",
+        color_accent="*primary_600",
+        input_placeholder_color="*neutral_500",
+    )
 
 
 class _Page:

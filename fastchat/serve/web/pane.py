@@ -140,6 +140,8 @@ class Pane:
             buttons=["copy"],
             show_label=False,
             height="max(20rem, 52vh)",
+            # Else an answer and the figures under it are one, which cannot be copied.
+            group_consecutive_messages=False,
         )
         small: dict[str, Any] = {"size": "sm", "min_width": 60}
         with gr.Row(visible=False, elem_classes="versions", elem_id=f"{name}-versions") as row:
