@@ -21,10 +21,12 @@ COMMANDS = {
     "train-dpo": ("fastchat.train.dpo", "teach a model to prefer some answers to others"),
     "plan": ("fastchat.train.plan", "say what a training run needs, and whether it fits"),
     "validate": ("fastchat.data.validate", "show data as training sees it"),
-    "chat": ("fastchat.serve.cli", "chat with a model in the terminal"),
+    "chat": ("fastchat.serve.chat", "chat in the terminal, with a server or a loaded model"),
+    "web": ("fastchat.serve.gradio_web_server_multi", "run the web page"),
     "controller": ("fastchat.serve.controller", "run the controller"),
     "worker": ("fastchat.serve.model_worker", "run a worker that serves a model"),
     "api": ("fastchat.serve.openai_api_server", "run the OpenAI-compatible API server"),
+    "doctor": ("fastchat.serve.doctor", "look at this machine, and say what to mend"),
 }
 
 

@@ -49,12 +49,13 @@ def parser() -> argparse.ArgumentParser:
 
 def chat_style(args: argparse.Namespace, *, tty: bool) -> ChatStyle:
     """The style that the flags name; plain where there is no terminal."""
+    from fastchat.serve.terminal.commands import ALL_COMMANDS
     from fastchat.serve.terminal.styles import PlainStyle, ProgrammaticStyle, RichStyle
 
     if args.style == "programmatic":
         return ProgrammaticStyle()
     if args.style == "rich" and tty:
-        return RichStyle(multiline=args.multiline, mouse=args.mouse)
+        return RichStyle(ALL_COMMANDS, multiline=args.multiline, mouse=args.mouse)
     return PlainStyle(named=tty, multiline=args.multiline and tty)
 
 
@@ -70,14 +71,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 def chat(served: ServedModel, args: argparse.Namespace) -> None:
     """Chats with a loaded model, which is closed at the end."""
     from fastchat.serve.terminal.answering import Wishes, answer
+    from fastchat.serve.terminal.commands import ALL_COMMANDS, COMMANDS
     from fastchat.serve.terminal.dialogue import Dialogue
     from fastchat.serve.terminal.loop import Chat
+    from fastchat.serve.terminal.sampling import Dials
 
-    wishes = Wishes(args.temperature, args.repetition_penalty, args.max_new_tokens)
+    dials = Dials(args.temperature, None, args.repetition_penalty, args.max_new_tokens)
     tty = sys.stdin.isatty() and sys.stdout.isatty()
     with asyncio.Runner() as runner:
 
         def answering(messages: list[dict[str, str]], write: Callable[[str], None]) -> Answered:
+            wishes = Wishes(
+                dials.temperature, dials.repetition_penalty, dials.max_new_tokens, dials.top_p
+            )
             return runner.run(answer(served, wishes.params(messages, MAX_NEW_TOKENS), write))
 
         try:
@@ -88,6 +94,9 @@ def chat(served: ServedModel, args: argparse.Namespace) -> None:
                 keep_history=not args.no_history,
                 forgiving=tty or args.style == "programmatic",
                 debug=args.debug,
+                # What another program sends is FastChat's; it may well begin with a slash.
+                commands=COMMANDS if args.style == "programmatic" else ALL_COMMANDS,
+                dials=dials,
             ).run()
         finally:
             runner.run(served.engine.close())

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Protocol
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fastchat.serve.terminal.markdown import GrowingMarkdown
 
 END_OF_MESSAGE = " __END_OF_A_MESSAGE_47582648__\n"
 """What ends an input in the programmatic style."""
@@ -99,63 +104,80 @@ class RichStyle:
     """Markdown that is rendered while it grows, and an input line with history.
 
     Args:
-        multiline: Enter makes a new line, and Esc Enter ends the input.
+        commands: completed as they are typed.
+        multiline: Enter makes a new line, and Esc Enter ends the input. Otherwise Enter ends
+            it, and Esc Enter makes a new line.
         mouse: the mouse works in the input line.
+        history: a file that keeps what was typed; None keeps it for this chat only.
     """
 
-    def __init__(self, *, multiline: bool = False, mouse: bool = False) -> None:
+    def __init__(
+        self,
+        commands: Iterable[str],
+        *,
+        multiline: bool = False,
+        mouse: bool = False,
+        history: Path | None = None,
+    ) -> None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
         from prompt_toolkit.completion import WordCompleter
-        from prompt_toolkit.history import InMemoryHistory
+        from prompt_toolkit.history import FileHistory, InMemoryHistory
+        from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
         from rich.console import Console
-        from rich.live import Live
 
-        from fastchat.serve.terminal.commands import COMMANDS
+        keys = KeyBindings()
 
+        if not multiline:
+
+            @keys.add("escape", "enter")
+            def _(event: KeyPressEvent) -> None:
+                event.current_buffer.insert_text("\n")
+
+        if history is not None:
+            history.parent.mkdir(parents=True, exist_ok=True)
         self._session: PromptSession[str] = PromptSession(
-            history=InMemoryHistory(),
+            history=InMemoryHistory() if history is None else FileHistory(str(history)),
             auto_suggest=AutoSuggestFromHistory(),
-            completer=WordCompleter(list(COMMANDS), sentence=True),
+            completer=WordCompleter(list(commands), sentence=True),
+            complete_while_typing=True,
+            key_bindings=keys,
             multiline=multiline,
             mouse_support=mouse,
         )
         self._console = Console()
-        self._live: Live | None = None
-        self._text = ""
+        self._growing: GrowingMarkdown | None = None
 
     def ask(self, role: str) -> str | None:
-        """See `ChatStyle.ask`."""
+        """See `ChatStyle.ask`. Ctrl-C empties the line, as in a shell."""
         self._console.print(f"[bold]{role}:")
-        try:
-            return self._session.prompt()
-        except EOFError:
-            return None
+        while True:
+            try:
+                return self._session.prompt()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return None
 
     def begin(self, role: str) -> None:
         """See `ChatStyle.begin`."""
-        from rich.live import Live
+        from fastchat.serve.terminal.markdown import GrowingMarkdown
 
         self._console.print(f"[bold]{role}:")
-        self._text = ""
-        self._live = Live(console=self._console, refresh_per_second=8)
-        self._live.start()
+        self._growing = GrowingMarkdown(self._console)
 
     def write(self, text: str) -> None:
         """See `ChatStyle.write`."""
-        from rich.markdown import Markdown
-
-        self._text += text
-        if self._live is not None:
-            self._live.update(Markdown(self._text))
+        if self._growing is not None:
+            self._growing.write(text)
 
     def end(self) -> None:
         """See `ChatStyle.end`."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        if self._growing is not None:
+            self._growing.end()
+            self._growing = None
         self._console.print()
 
     def say(self, text: str) -> None:
         """See `ChatStyle.say`."""
-        self._console.print(text, style="dim", markup=False)
+        self._console.print(text, style="dim", markup=False, highlight=False)
