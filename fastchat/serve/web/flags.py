@@ -42,7 +42,7 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
     add, hidden = found.add_argument, argparse.SUPPRESS
     add("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 (FastChat's)
     add("--port", type=int, default=PORT, help="port to listen on")
-    add("--share", action="store_true", help=hidden)
+    add("--share", action="store_true", help="publish the page through Gradio's servers, too")
     add(
         "--controller-url",
         default="http://localhost:21001",
@@ -149,6 +149,8 @@ def run(args: argparse.Namespace, *, many: bool, name: str) -> None:
 
     logger = build_logger(name, f"{name}.log")
     logger.info("args: %s", vars(args))
+    if args.share:
+        settings.share_port = sockets[0].getsockname()[1]
     run_app(create_page(settings), sockets, args.host)
 
 
@@ -158,12 +160,6 @@ def _check(args: argparse.Namespace) -> None:
             "--moderate would send every message to another company's server, and none is set.",
             hint="Leave it out.",
             param="--moderate",
-        )
-    if args.share:
-        raise SettingsError(
-            "--share would publish the page through another company's server.",
-            hint="Put a proxy of your own in front of it; see docs/web.md.",
-            param="--share",
         )
     if not args.controller_url and args.register_api_endpoint_file is None:
         raise SettingsError(

@@ -5,6 +5,8 @@ Imports Gradio, so it is imported after an entry point has parsed its flags.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import secrets
 import time
@@ -38,6 +40,8 @@ from fastchat.serve.web.pane import QUICK
 from fastchat.serve.web.shelf import Shelf
 from fastchat.serve.web.words import LANGUAGES, language_of
 
+logger = logging.getLogger(__name__)
+
 _THEME_JS = """() => {
     const dark = document.body.classList.toggle("dark");
     localStorage.setItem("fastchat-theme", dark ? "dark" : "light");
@@ -59,6 +63,7 @@ class PageSettings:
         terms: shown above the chat.
         auth: name and password pairs; empty for no login.
         root_path: where a proxy puts the page.
+        share_port: the page's port, if it is to be published through Gradio's servers.
     """
 
     controller_url: str
@@ -74,6 +79,7 @@ class PageSettings:
     root_path: str = ""
     limits: Limits = field(default_factory=Limits)
     turn_limit: int = CONVERSATION_TURN_LIMIT
+    share_port: int | None = None
 
 
 def make_desk(settings: PageSettings) -> Desk:
@@ -103,6 +109,8 @@ def create_page(settings: PageSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        if settings.share_port is not None:
+            await asyncio.to_thread(_share, settings.share_port)
         yield
         await desk.backend.close()
         desk.history.close()
@@ -131,6 +139,16 @@ def create_page(settings: PageSettings) -> FastAPI:
         enable_monitoring=False,
     )
     return mounted
+
+
+def _share(port: int) -> None:
+    """Publishes the page; without Gradio's servers it stays where it is, and says so."""
+    try:
+        url = gr.networking.setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
+    except Exception as error:  # noqa: BLE001 (whatever a download and a foreign program raise)
+        logger.warning("The page cannot be shared: %s", error)
+    else:
+        logger.warning("The page is public: %s", url)
 
 
 def _theme() -> gr.Theme:

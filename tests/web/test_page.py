@@ -1,0 +1,214 @@
+"""The page in a browser, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import pytest
+
+pytest.importorskip("gradio")
+pytest.importorskip("playwright")
+
+from playwright.sync_api import expect
+
+from fastchat.engine.echo import Script
+from fastchat.serve.web.page import PageSettings, create_page
+from tests.serve.harness import QUICK, make_served, until
+from tests.web.browser import CHROMIUM, arrive, chromium, visit
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed"),
+    # Of uvicorn's and Gradio's own making.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+MARKDOWN = "好的，**这里**：\n\n```python\nprint('你好')\n```\n\n$$x^2$$\n\n"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def site(make_stack, tmp_path):
+    """A stack with two models and the page with all tabs."""
+    found = make_stack(
+        Script(answer=lambda prompt: MARKDOWN + prompt),
+        worker={"model_names": ["echo", "echo2"]},
+    )
+    settings = PageSettings(
+        controller_url=found.controller_server.url,
+        history_file=tmp_path / "history.sqlite",
+        many=True,
+        log_folder=tmp_path / "logs",
+    )
+    server = make_stack.serve(lambda _: create_page(settings))
+    found.page_url = server.url
+    found.log_folder = tmp_path / "logs"
+    return found
+
+
+def test_a_chat_from_the_first_word_to_the_export(browser, site, tmp_path):
+    with visit(browser, site.page_url) as visitor:
+        page = visitor.page
+        outside = [url for url in visitor.requests if not url.startswith(site.page_url)]
+        assert [url for url in outside if not url.startswith(("data:", "blob:"))] == []
+        visitor.shot("chat-empty")
+        visitor.send("你好")
+        visitor.complete(1)
+        expect(visitor.box()).to_have_value("")
+        expect(visitor.answers().locator("strong")).to_have_text("这里")
+        expect(visitor.answers().locator("code")).to_contain_text("print")
+        expect(visitor.answers().locator(".katex").first).to_be_visible()
+        expect(visitor.figures()).to_have_text(re.compile(r"\d+ tokens · .* · complete"))
+        visitor.shot("chat")
+
+        visitor.button("Regenerate").click()
+        expect(page.locator("#chat-versions")).to_contain_text("Version 2 of 2")
+        page.locator("#chat-versions").get_by_text("Previous version").click()
+        expect(page.locator("#chat-versions")).to_contain_text("Version 1 of 2")
+        visitor.shot("versions")
+
+        page.get_by_label("Edit", exact=True).first.click()
+        editor = page.locator("#chat-chat textarea")
+        editor.fill("edited")
+        page.get_by_label("Submit", exact=True).first.click()
+        expect(visitor.answers()).to_contain_text("edited")
+        visitor.send("second")
+        visitor.complete(2)
+        visitor.button("Undo").click()
+        visitor.complete(1)
+
+        page.reload()
+        visitor.complete(1)
+        expect(visitor.answers()).to_contain_text("edited")
+        visitor.send("third")
+        visitor.complete(2)
+        page.get_by_text("This conversation").click()
+        page.get_by_label("Title").fill("My talk")
+        visitor.button("Rename").click()
+        expect(page.locator("#history")).to_contain_text("My talk")
+        for kind, name in (("Export as JSON", "talk.json"), ("Export as Markdown", "talk.md")):
+            with page.expect_download() as download:
+                page.get_by_role("button", name=kind).click()
+            download.value.save_as(tmp_path / name)
+        visitor.shot("history")
+        assert visitor.troubles == []
+    (talk,) = json.loads((tmp_path / "talk.json").read_text("utf-8"))["conversations"]
+    assert len([each for each in talk["messages"] if each["parent"] is None]) == 2
+    assert "third" in (tmp_path / "talk.md").read_text("utf-8")
+
+
+def test_stopping_frees_the_engine_and_keeps_the_text(browser, site):
+    site.engine.script = Script(answer=lambda _: "x" * 900, gate=_Metronome())
+    with visit(browser, site.page_url) as visitor:
+        visitor.send("long")
+        expect(visitor.answers()).to_contain_text("xx")
+        assert site.engine.stats().running == 1
+        visitor.page.locator("#chat-box").get_by_label("Stop", exact=True).click()
+        expect(visitor.figures()).to_contain_text("stopped")
+        until(lambda: site.engine.stats().running == 0)
+        expect(visitor.answers()).to_contain_text("xx")
+        visitor.shot("stopped")
+        # A closed tab frees it too.
+        visitor.send("again")
+        until(lambda: site.engine.stats().running == 1)
+    until(lambda: site.engine.stats().running == 0)
+
+
+class _Metronome:
+    """A gate that opens a hundred times a second."""
+
+    async def wait(self):
+        await asyncio.sleep(0.01)
+
+
+def test_a_worker_that_goes_away_is_told_of_and_is_used_again_when_it_is_back(
+    browser, site, make_stack
+):
+    site.engine.script = Script(answer=lambda _: "kept " * 150, gate=_Metronome())
+    with visit(browser, site.page_url) as visitor:
+        visitor.send("precious question")
+        expect(visitor.answers()).to_contain_text("kept kept")
+        site.worker_server.__exit__()
+        expect(visitor.figures()).to_have_text(re.compile(r"The answer broke off: .*request req-"))
+        expect(visitor.answers()).to_contain_text("kept kept")
+        expect(visitor.page.locator("#chat-chat")).to_contain_text("precious question")
+        visitor.shot("broke-off")
+        served, _ = make_served()
+        make_stack.worker(served, site.controller_server.url, model_names=["echo"], pace=QUICK)
+        site.controller.await_worker()
+        site.controller.await_worker()
+        visitor.button("Regenerate").click()
+        expect(visitor.figures()).to_contain_text("complete")
+        expect(visitor.answers()).to_contain_text("precious question")
+
+
+def test_two_models_are_compared_and_a_battle_is_counted(browser, site):
+    with visit(
+        browser, site.page_url + "/?compare", locale="zh-CN", color_scheme="dark"
+    ) as visitor:
+        page = visitor.page
+        visitor.send("你好", "compare")
+        for side in "AB":
+            visitor.complete(1, f"compare-{side}")
+        visitor.shot("compare-zh-dark")
+        visitor.button("平局").click()
+        page.get_by_role("tab", name="匿名对战").click()
+        visitor.send("你好", "battle")
+        for side in "AB":
+            visitor.complete(1, f"battle-{side}")
+        names = page.locator(".revealed:visible")
+        expect(page.get_by_text(re.compile("模型 [AB] 是"))).to_have_count(4)  # of the comparison
+        visitor.button("A 更好").click()
+        expect(names.first).to_contain_text("echo")
+        visitor.shot("battle-zh-dark")
+        page.get_by_role("tab", name="排行榜").click()
+        expect(page.locator("#board table")).to_contain_text("echo2")
+        expect(page.locator("#board")).to_contain_text("共 1 票")
+        page.get_by_label("同时统计").check()
+        expect(page.locator("#board")).to_contain_text("共 2 票")
+        visitor.shot("leaderboard-zh-dark")
+    (log,) = site.log_folder.glob("*-conv.json")
+    kinds = [json.loads(line)["type"] for line in log.read_text("utf-8").splitlines()]
+    assert sorted(kinds) == ["chat"] * 4 + ["leftvote", "tievote"]
+
+
+def test_the_language_can_be_switched_and_stays(browser, site):
+    with visit(browser, site.page_url) as visitor:
+        page = visitor.page
+        expect(visitor.button("Regenerate")).to_be_visible()
+        page.locator("#language input").click()
+        page.get_by_role("option", name="中文").click()
+        expect(visitor.button("重新生成")).to_be_visible()
+        arrive(visitor, site.page_url)
+        expect(visitor.button("重新生成")).to_be_visible()
+
+
+def test_a_phone_shows_all_of_it_and_the_keyboard_reaches_it(browser, site):
+    with visit(browser, site.page_url, viewport={"width": 390, "height": 844}) as visitor:
+        page = visitor.page
+        visitor.send("hi " * 100)
+        visitor.complete(1)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        expect(visitor.box()).to_be_visible()
+        visitor.shot("phone")
+        visitor.box().focus()
+        reached = set()
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("document.activeElement.innerText || ''"))
+        assert {"Regenerate", "Undo", "Flag"} <= reached
+
+
+def test_a_message_that_is_too_long_stays_in_the_box(browser, site):
+    with visit(browser, site.page_url) as visitor:
+        visitor.send("x" * 2000)
+        expect(visitor.page.get_by_text("the model reads 1024 at most")).to_be_visible()
+        expect(visitor.box()).to_have_value("x" * 2000)
