@@ -1,5 +1,46 @@
-"""The servers of `tests/serve`, for the page too."""
+"""The servers of `tests/serve`, and the page in a process of its own."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from fastchat.serve.processes import Service, Services, free_ports
 from tests.serve.conftest import _shared_stack, make_stack, stack
 
 __all__ = ["_shared_stack", "make_stack", "stack"]
+
+READY_S = 90.0
+
+
+@pytest.fixture
+def serve_page(tmp_path) -> Generator[Callable[..., str], None, None]:
+    """Starts a page for a controller; returns its URL. Its log is in the `logs` of `tmp_path`."""
+    if find_spec("gradio") is None:
+        pytest.skip("gradio is not installed")
+    with Services(tmp_path / "output") as services:
+
+        def serve(controller_url: str, *flags: str, many: bool = True) -> str:
+            (port,) = free_ports(1)
+            url = f"http://127.0.0.1:{port}"
+            history: Path = tmp_path / "history.sqlite"
+            services.start(
+                Service(
+                    f"page-{port}",
+                    "fastchat.serve.gradio_web_server" + ("_multi" if many else ""),
+                    [
+                        *("--host", "127.0.0.1", "--port", str(port)),
+                        *("--controller-url", controller_url, "--history-file", str(history)),
+                        *flags,
+                    ],
+                    url + "/config",
+                    {"LOGDIR": str(tmp_path / "logs")},
+                )
+            )
+            services.wait_until_ready(READY_S)
+            return url
+
+        yield serve

@@ -8,22 +8,17 @@ import re
 
 import pytest
 
-pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
 from playwright.sync_api import expect
 
 from fastchat.engine.echo import Script
-from fastchat.serve.web.page import PageSettings, create_page
 from tests.serve.harness import QUICK, make_served, until
 from tests.web.browser import CHROMIUM, arrive, chromium, visit
 
 pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed"),
-    # Of uvicorn's and Gradio's own making.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 MARKDOWN = "好的，**这里**：\n\n```python\nprint('你好')\n```\n\n$$x^2$$\n\n"
@@ -36,20 +31,13 @@ def browser():
 
 
 @pytest.fixture
-def site(make_stack, tmp_path):
+def site(make_stack, serve_page, tmp_path):
     """A stack with two models and the page with all tabs."""
     found = make_stack(
         Script(answer=lambda prompt: MARKDOWN + prompt),
         worker={"model_names": ["echo", "echo2"]},
     )
-    settings = PageSettings(
-        controller_url=found.controller_server.url,
-        history_file=tmp_path / "history.sqlite",
-        many=True,
-        log_folder=tmp_path / "logs",
-    )
-    server = make_stack.serve(lambda _: create_page(settings))
-    found.page_url = server.url
+    found.page_url = serve_page(found.controller_server.url)
     found.log_folder = tmp_path / "logs"
     return found
 

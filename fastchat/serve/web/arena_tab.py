@@ -14,7 +14,8 @@ from fastchat.serve.web.chat_tab import message_box
 from fastchat.serve.web.controls import Controls
 from fastchat.serve.web.desk import Desk, Session
 from fastchat.serve.web.labels import Labels
-from fastchat.serve.web.pane import QUICK, Changes, Growing, Pane, Surroundings, merged, streaming
+from fastchat.serve.web.listening import QUICK
+from fastchat.serve.web.pane import Changes, Growing, Pane, Surroundings, merged, streaming
 from fastchat.serve.web.thread import Thread
 from fastchat.serve.web.votes import vote_kind
 from fastchat.serve.web.words import say

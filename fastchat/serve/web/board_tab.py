@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from fastchat.serve.web.labels import Labels
-from fastchat.serve.web.pane import PRIVATE
+from fastchat.serve.web.listening import PRIVATE
 from fastchat.serve.web.plots import ratings_plot, wins_plot
 from fastchat.serve.web.ratings import Battle, Rated, models_of, ranked, wins_of
 from fastchat.serve.web.votes import battles_of

@@ -12,7 +12,8 @@ from fastchat.serve.web.catalogue import Catalogue
 from fastchat.serve.web.controls import Controls
 from fastchat.serve.web.desk import Desk, Session
 from fastchat.serve.web.labels import Labels
-from fastchat.serve.web.pane import QUICK, Changes, Pane, Surroundings
+from fastchat.serve.web.listening import QUICK
+from fastchat.serve.web.pane import Changes, Pane, Surroundings
 from fastchat.serve.web.shelf import Shelf
 from fastchat.serve.web.text_files import SUFFIXES
 from fastchat.serve.web.words import say

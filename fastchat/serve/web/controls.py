@@ -9,6 +9,7 @@ import gradio as gr
 
 from fastchat.serve.talking.answer import Sampling
 from fastchat.serve.web.labels import Labels
+from fastchat.serve.web.listening import QUICK
 
 PRESETS: Mapping[str, tuple[float, float]] = {
     "precise": (0.2, 0.9),
@@ -79,11 +80,10 @@ class Controls:
             self._max_tokens,
             self._penalty,
         ]
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
         sliders = [self._temperature, self._top_p]
-        self._preset.input(_values, self._preset, sliders, **quick)
+        self._preset.input(_values, self._preset, sliders, **QUICK)
         for slider in sliders:
-            slider.release(preset_of, sliders, self._preset, **quick)
+            slider.release(preset_of, sliders, self._preset, **QUICK)
 
     def begin_with(self, system: str, sampling: Sampling) -> dict[Any, Any]:
         """Changes of the controls for a conversation's system text and a model's own values."""

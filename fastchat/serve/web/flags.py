@@ -14,7 +14,7 @@ from fastchat.flag_types import at_least_one, natural
 from fastchat.serve.running import bind, run_app
 
 if TYPE_CHECKING:
-    from fastchat.serve.web.page import PageSettings
+    from fastchat.serve.web.settings import PageSettings
 
 PORT = 7860
 _NO_EFFECT = {
@@ -113,7 +113,7 @@ def settings_of(args: argparse.Namespace, *, many: bool) -> PageSettings:
     """
     from fastchat.serve.talking.registered import read_api_models
     from fastchat.serve.web.limits import Limits
-    from fastchat.serve.web.page import PageSettings
+    from fastchat.serve.web.settings import PageSettings
     from fastchat.utils import parse_gradio_auth_creds
 
     apis = args.register_api_endpoint_file
@@ -141,8 +141,8 @@ def run(args: argparse.Namespace, *, many: bool, name: str) -> None:
         FastChatError: it cannot start.
     """
     _check(args)
-    sockets = bind(args.host, args.port)
     settings = settings_of(args, many=many)
+    sockets = bind(args.host, args.port)
 
     from fastchat.serve.web.page import create_page
     from fastchat.utils import build_logger

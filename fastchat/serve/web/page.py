@@ -12,9 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
@@ -22,11 +20,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 import gradio as gr
 from fastapi import FastAPI
 
-from fastchat.constants import CONVERSATION_TURN_LIMIT
 from fastchat.serve.talking.backend import Backend, Backends
 from fastchat.serve.talking.cluster import ClusterBackend
 from fastchat.serve.talking.openai_server import OpenAIBackend
-from fastchat.serve.talking.registered import ApiModel
 from fastchat.serve.web.arena_tab import ArenaTab
 from fastchat.serve.web.board_tab import BoardTab
 from fastchat.serve.web.catalogue import Catalogue
@@ -34,9 +30,9 @@ from fastchat.serve.web.chat_tab import ChatTab
 from fastchat.serve.web.desk import Desk, Session
 from fastchat.serve.web.history import History
 from fastchat.serve.web.labels import Labels
-from fastchat.serve.web.limits import Limits
-from fastchat.serve.web.log import ConversationLog, LogIp
-from fastchat.serve.web.pane import QUICK
+from fastchat.serve.web.listening import PRIVATE, QUICK
+from fastchat.serve.web.log import ConversationLog
+from fastchat.serve.web.settings import PageSettings
 from fastchat.serve.web.shelf import Shelf
 from fastchat.serve.web.words import LANGUAGES, language_of
 
@@ -46,40 +42,6 @@ _THEME_JS = """() => {
     const dark = document.body.classList.toggle("dark");
     localStorage.setItem("fastchat-theme", dark ? "dark" : "light");
 }"""
-
-
-@dataclass(slots=True)
-class PageSettings:
-    """What the page can be told.
-
-    Attributes:
-        controller_url: "" for no controller.
-        api_models: models of other servers.
-        many: all tabs, or the chat only.
-        concurrency: answers written at a time.
-        reload_models: ask for models whenever a page is loaded.
-        history_file: where conversations are kept.
-        log_folder: of the chats and votes; None for no log.
-        terms: shown above the chat.
-        auth: name and password pairs; empty for no login.
-        root_path: where a proxy puts the page.
-        share_port: the page's port, if it is to be published through Gradio's servers.
-    """
-
-    controller_url: str
-    history_file: Path | str
-    api_models: list[ApiModel] = field(default_factory=list)
-    many: bool = False
-    concurrency: int = 10
-    reload_models: bool = False
-    log_folder: Path | None = None
-    log_ip: LogIp = "none"
-    terms: str = ""
-    auth: list[tuple[str, str]] = field(default_factory=list)
-    root_path: str = ""
-    limits: Limits = field(default_factory=Limits)
-    turn_limit: int = CONVERSATION_TURN_LIMIT
-    share_port: int | None = None
 
 
 def make_desk(settings: PageSettings) -> Desk:
@@ -194,7 +156,7 @@ class _Page:
             if settings.terms:
                 gr.Markdown(settings.terms, elem_id="terms")
             self._tabs(shelf, catalogue)
-            theme.click(None, None, None, js=_THEME_JS)
+            theme.click(None, None, None, js=_THEME_JS, **PRIVATE)
             self._wire()
 
     def _tabs(self, shelf: Shelf, catalogue: Catalogue) -> None:

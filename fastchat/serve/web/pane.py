@@ -19,6 +19,7 @@ from fastchat.errors import FastChatError, RequestError
 from fastchat.serve.web.controls import sampling_of, system_of
 from fastchat.serve.web.desk import Desk, Session, new_id
 from fastchat.serve.web.labels import Labels
+from fastchat.serve.web.listening import PRIVATE, QUICK
 from fastchat.serve.web.questions import check_may_ask, checked
 from fastchat.serve.web.rendering import rendered
 from fastchat.serve.web.thread import Message, Thread
@@ -33,8 +34,6 @@ LATEX = [
     {"left": "\\[", "right": "\\]", "display": True},
     {"left": "\\(", "right": "\\)", "display": False},
 ]
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-QUICK: dict[str, Any] = {**PRIVATE, "queue": False}
 
 
 @dataclass(frozen=True, slots=True)

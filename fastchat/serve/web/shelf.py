@@ -13,7 +13,8 @@ from fastchat.errors import DataError, FastChatError
 from fastchat.serve.web.desk import Desk, Session, new_id
 from fastchat.serve.web.history_files import read, to_json, to_markdown
 from fastchat.serve.web.labels import Labels
-from fastchat.serve.web.pane import QUICK, Changes
+from fastchat.serve.web.listening import QUICK
+from fastchat.serve.web.pane import Changes
 from fastchat.serve.web.visitors import owner_of
 from fastchat.serve.web.words import say
 
