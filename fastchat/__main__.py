@@ -20,6 +20,7 @@ COMMANDS = {
     "train-lora": ("fastchat.train.train_lora", "fine-tune a LoRA adapter"),
     "train-dpo": ("fastchat.train.dpo", "teach a model to prefer some answers to others"),
     "plan": ("fastchat.train.plan", "say what a training run needs, and whether it fits"),
+    "data": ("", "run a data tool; without a name, list them"),
     "validate": ("fastchat.data.validate", "show data as training sees it"),
     "chat": ("fastchat.serve.chat", "chat in the terminal, with a server or a loaded model"),
     "web": ("fastchat.serve.gradio_web_server_multi", "run the web page"),
@@ -28,6 +29,26 @@ COMMANDS = {
     "api": ("fastchat.serve.openai_api_server", "run the OpenAI-compatible API server"),
     "doctor": ("fastchat.serve.doctor", "look at this machine, and say what to mend"),
 }
+
+DATA_TOOLS = (
+    "clean_sharegpt",
+    "convert_alpaca",
+    "extract_single_round",
+    "filter_wrong_format",
+    "get_stats",
+    "hardcoded_questions",
+    "inspect_data",
+    "merge",
+    "optional_clean",
+    "optional_replace",
+    "prepare_all",
+    "pretty_json",
+    "sample",
+    "split_long_conversation",
+    "split_train_test",
+    "validate",
+)
+"""Modules of `fastchat.data` that `fastchat data` runs."""
 
 
 def usage() -> str:
@@ -53,12 +74,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(usage())
     elif name == "--version":
         print(f"fastchat-yuan2 {__version__}")
+    elif name == "data":
+        _data(flags)
     elif name in COMMANDS:
-        sys.argv[1:] = flags
-        runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
+        _run(COMMANDS[name][0], flags)
     else:
         print(f"error: there is no command {name!r}.\n\n{usage()}", file=sys.stderr)
         sys.exit(2)
+
+
+def _data(flags: Sequence[str]) -> None:
+    tool = flags[0].replace("-", "_") if flags else ""
+    if tool in DATA_TOOLS:
+        _run(f"fastchat.data.{tool}", flags[1:])
+        return
+    asked = not flags or flags[0] in ("-h", "--help")
+    shown = "usage: fastchat data TOOL [FLAGS]\n\ntools:\n  " + "\n  ".join(DATA_TOOLS)
+    if not asked:
+        shown = f"error: there is no data tool {flags[0]!r}.\n\n{shown}"
+    print(shown, file=sys.stdout if asked else sys.stderr)
+    sys.exit(0 if asked else 2)
+
+
+def _run(module: str, flags: Sequence[str]) -> None:
+    sys.argv[1:] = flags
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

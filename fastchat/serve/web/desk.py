@@ -25,7 +25,10 @@ from fastchat.serve.web.thread import Message, Thread
 
 logger = logging.getLogger(__name__)
 
-_FRAME_S = 0.05  # how often a growing answer is shown; people see no difference to more often
+# How often a growing answer is shown: people see no difference to more often. Where showing
+# takes long or many answers grow, less often, so that showing never starves the rest.
+_FRAME_S = 0.05
+_LONGEST_FRAME_S = 0.5
 _MARGIN = 16  # tokens that a chat template adds to a message, at most
 
 
@@ -112,8 +115,11 @@ class Desk:
             while not writing.done():
                 await news.wait()
                 news.clear()
+                shown = self.clock()
                 yield message
-                await asyncio.wait((writing,), timeout=_FRAME_S)
+                took = (self.clock() - shown) * len(self._running)
+                frame = min(_LONGEST_FRAME_S, max(_FRAME_S, took))
+                await asyncio.wait((writing,), timeout=frame)
             self._close(message, writing, request_id)
             self._log(session, sampling, start)
             yield message
