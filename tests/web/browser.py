@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,7 +61,10 @@ class Visit:
         expect(self.figures(name)).to_have_count(count)
 
     def button(self, label: str) -> Any:
-        return self.page.get_by_role("button", name=label, exact=True).locator("visible=true")
+        """A button with words on it, not one of the icons at a message."""
+        exactly = re.compile(f"^\\s*{re.escape(label)}\\s*$")
+        named = self.page.locator("button:not(.icon-button)", has_text=exactly)
+        return named.locator("visible=true")
 
     def shot(self, name: str) -> None:
         """Keeps a picture of the page, where a folder for them is named."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,17 +17,17 @@ __all__ = ["_shared_stack", "make_stack", "stack"]
 READY_S = 90.0
 
 
-@pytest.fixture
-def serve_page(tmp_path) -> Generator[Callable[..., str], None, None]:
-    """Starts a page for a controller; returns its URL. Its log is in the `logs` of `tmp_path`."""
+@contextmanager
+def pages(folder: Path) -> Generator[Callable[..., str], None, None]:
+    """Starts pages for a controller; gives their URLs. Their log is in `folder / "logs"`."""
     if find_spec("gradio") is None:
         pytest.skip("gradio is not installed")
-    with Services(tmp_path / "output") as services:
+    with Services(folder / "output") as services:
 
         def serve(controller_url: str, *flags: str, many: bool = True) -> str:
             (port,) = free_ports(1)
             url = f"http://127.0.0.1:{port}"
-            history: Path = tmp_path / "history.sqlite"
+            history = folder / "history.sqlite"
             services.start(
                 Service(
                     f"page-{port}",
@@ -37,10 +38,17 @@ def serve_page(tmp_path) -> Generator[Callable[..., str], None, None]:
                         *flags,
                     ],
                     url + "/config",
-                    {"LOGDIR": str(tmp_path / "logs")},
+                    {"LOGDIR": str(folder / "logs")},
                 )
             )
             services.wait_until_ready(READY_S)
             return url
 
+        yield serve
+
+
+@pytest.fixture
+def serve_page(tmp_path) -> Generator[Callable[..., str], None, None]:
+    """Starts a page for a controller; returns its URL."""
+    with pages(tmp_path) as serve:
         yield serve

