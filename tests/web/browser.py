@@ -19,6 +19,7 @@ PATIENCE_MS = 20_000
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser that reaches this machine only."""
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=str(CHROMIUM),
@@ -79,7 +80,6 @@ def visit(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:
     fields = {"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options}
     context = browser.new_context(**fields)
     context.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
     found = Visit(context.new_page())
     found.page.on("request", lambda request: found.requests.append(request.url))
     found.page.on("pageerror", lambda error: found.troubles.append(str(error)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,14 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import expect
 
+from fastchat.demo.command import MODEL_NAME, serve
 from fastchat.engine.echo import Script
+from fastchat.serve.processes import Services
 from fastchat.serve.running import bind
 from fastchat.serve.worker.app import WorkerSettings, create_worker_app
 from tests.serve.conftest import _running
 from tests.serve.harness import QUICK, ReservedPort, Stack, make_served, until
-from tests.web.browser import CHROMIUM, arrive, chromium, visit
+from tests.web.browser import CHROMIUM, Visit, arrive, chromium, visit
 from tests.web.conftest import pages
 
 pytestmark = [
@@ -114,9 +118,54 @@ def test_a_chat_from_the_first_word_to_the_export(browser, site, tmp_path):
             download.value.save_as(tmp_path / name)
         visitor.shot("history")
         assert visitor.troubles == []
+    with visit(browser, site.page_url) as visitor:
+        expect(visitor.page.locator("#history label")).to_have_count(0)
+        for count, name in enumerate(("talk.json", "talk.md"), start=1):
+            visitor.page.locator("#import input[type=file]").set_input_files(tmp_path / name)
+            expect(visitor.page.locator("#history label")).to_have_count(count)
+            visitor.complete(2)
+            expect(visitor.answers().last).to_contain_text("third")
     (talk,) = json.loads((tmp_path / "talk.json").read_text("utf-8"))["conversations"]
     assert len([each for each in talk["messages"] if each["parent"] is None]) == 2
     assert "third" in (tmp_path / "talk.md").read_text("utf-8")
+
+
+def test_a_files_text_goes_into_the_prompt(browser, site, tmp_path):
+    file = tmp_path / "笔记.md"
+    file.write_text("天空是蓝色的", encoding="utf-8")
+    with visit(browser, site.page_url) as visitor:
+        visitor.page.locator("#chat-box input[type=file]").set_input_files(file)
+        expect(visitor.page.locator("#chat-box")).to_contain_text("笔记")
+        visitor.send("总结一下")
+        visitor.complete(1)
+        expect(visitor.answers()).to_contain_text("天空是蓝色的")
+        expect(visitor.answers()).to_contain_text("总结一下")
+
+
+def test_a_login_is_asked_for_and_the_history_is_the_users(browser, site, serve_page, tmp_path):
+    users = tmp_path / "users"
+    users.write_text("me:pass:word\nyou:other\n")
+    stack = site.stack
+    url = serve_page(stack.controller_server.url, "--gradio-auth-path", str(users), many=False)
+
+    def entered(user, password):
+        context = browser.new_context(locale="en-US")
+        page = context.new_page()
+        page.goto(url)
+        page.get_by_label("username").fill(user)
+        page.get_by_label("password").fill(password)
+        page.get_by_role("button", name="Login").click()
+        return Visit(page)
+
+    mine = entered("me", "pass:word")
+    mine.send("my secret")
+    mine.complete(1)
+    elsewhere, other = entered("me", "pass:word"), entered("you", "other")
+    expect(elsewhere.page.locator("#history")).to_contain_text("my secret")
+    expect(other.page.locator("#model input")).not_to_have_value("")
+    expect(other.page.locator("#history label")).to_have_count(0)
+    for each in (mine, elsewhere, other):
+        each.page.context.close()
 
 
 def test_stopping_frees_the_engine_and_keeps_the_text(browser, site):
@@ -243,3 +292,38 @@ def test_a_message_that_is_too_long_stays_in_the_box(browser, site):
         visitor.send("x" * 2000)
         expect(visitor.page.get_by_text("the model reads 1024 at most")).to_be_visible()
         expect(visitor.box()).to_have_value("x" * 2000)
+
+
+@pytest.mark.skipif("FASTCHAT_AXE" not in os.environ, reason="$FASTCHAT_AXE names no axe.min.js")
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_no_view_has_a_serious_fault_of_access(browser, site, colours):
+    """With axe-core, which comes from npm."""
+    axe = Path(os.environ["FASTCHAT_AXE"]).read_text("utf-8")
+    with visit(browser, site.page_url, color_scheme=colours) as visitor:
+        visitor.send("你好")
+        visitor.complete(1)
+        for tab in ("Chat", "Side by side", "Battle", "Leaderboard", "About"):
+            visitor.page.get_by_role("tab", name=tab).click()
+            visitor.page.evaluate(axe)
+            found = visitor.page.evaluate("axe.run()")["violations"]
+            serious = [each for each in found if each["impact"] in ("serious", "critical")]
+            told = [(each["id"], each["nodes"][0]["html"]) for each in serious]
+            assert told == [], tab
+
+
+def test_the_tiny_model_answers_on_the_page(browser, serve_page, tmp_path):
+    """All processes as users start them; the page asks the API, as a model of another server."""
+    checkpoint = Path(str(resources.files("fastchat.demo") / "checkpoint"))
+    with Services(tmp_path / "services") as services:
+        api = serve(services, checkpoint, "127.0.0.1", 0)
+        entry = {"api_type": "openai", "api_base": api + "/v1", "model_name": MODEL_NAME}
+        register = tmp_path / "apis.json"
+        register.write_text(json.dumps({"tiny": entry}))
+        url = serve_page("", "--register-api-endpoint-file", str(register), many=False)
+        with visit(browser, url) as visitor:
+            expect(visitor.page.locator("#model input")).to_have_value("tiny")
+            visitor.send("你是谁")
+            visitor.complete(1)
+            expect(visitor.figures()).to_have_text(re.compile(r"\d+ tokens · .* tokens/s"))
+            expect(visitor.answers()).not_to_have_text("")
+            visitor.shot("tiny-model")

@@ -46,7 +46,11 @@ class Shelf:
             self._json = make(gr.DownloadButton, {"label": "export_json"}, size="sm")
             self._markdown = make(gr.DownloadButton, {"label": "export_markdown"}, size="sm")
         self._import = make(
-            gr.UploadButton, {"label": "import"}, size="sm", file_types=[".json", ".md"]
+            gr.UploadButton,
+            {"label": "import"},
+            size="sm",
+            file_types=[".json", ".md"],
+            elem_id="import",
         )
 
     def wire(self, session: gr.State, language: Any, browser: gr.BrowserState) -> list[Any]:
