@@ -121,7 +121,9 @@ def test_a_chat_from_the_first_word_to_the_export(browser, site, tmp_path):
     with visit(browser, site.page_url) as visitor:
         expect(visitor.page.locator("#history label")).to_have_count(0)
         for count, name in enumerate(("talk.json", "talk.md"), start=1):
-            visitor.page.locator("#import input[type=file]").set_input_files(tmp_path / name)
+            with visitor.page.expect_file_chooser() as chooser:
+                visitor.button("Import").click()
+            chooser.value.set_files(tmp_path / name)
             expect(visitor.page.locator("#history label")).to_have_count(count)
             visitor.complete(2)
             expect(visitor.answers().last).to_contain_text("third")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastchat.serve.web.settings import PageSettings
 
 PORT = 7860
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NO_EFFECT = {
     "use_remote_storage": "--use-remote-storage",
     "vision_arena": "--vision-arena",
@@ -87,6 +88,11 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
         default=CONVERSATION_TURN_LIMIT,
         help="questions that a conversation may have",
     )
+    add(
+        "--train",
+        action="store_true",
+        help="a tab that trains models: whoever sees the page may start processes here",
+    )
     return found
 
 
@@ -131,6 +137,7 @@ def settings_of(args: argparse.Namespace, *, many: bool) -> PageSettings:
         root_path=args.gradio_root_path,
         limits=Limits(args.limit_user_concurrency, args.limit_user_hourly),
         turn_limit=args.limit_turns,
+        train_state=Path(args.history_file).with_name("training.json") if args.train else None,
     )
 
 
@@ -166,6 +173,12 @@ def _check(args: argparse.Namespace) -> None:
             'With --controller-url "" there are no models.',
             hint="Name some with --register-api-endpoint-file.",
             param="--controller-url",
+        )
+    if args.train and args.host not in _LOOPBACK and not args.gradio_auth_path:
+        raise SettingsError(
+            f"--train on --host {args.host} would let everybody start processes here.",
+            hint="Add --gradio-auth-path, or --host 127.0.0.1.",
+            param="--train",
         )
     for name, flag in _NO_EFFECT.items():
         if getattr(args, name, None):

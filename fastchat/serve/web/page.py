@@ -34,6 +34,8 @@ from fastchat.serve.web.listening import PRIVATE, QUICK
 from fastchat.serve.web.log import ConversationLog
 from fastchat.serve.web.settings import PageSettings
 from fastchat.serve.web.shelf import Shelf
+from fastchat.serve.web.train_tab import TrainTab
+from fastchat.serve.web.training import Runs
 from fastchat.serve.web.words import LANGUAGES, language_of
 
 logger = logging.getLogger(__name__)
@@ -74,11 +76,13 @@ def create_page(settings: PageSettings) -> FastAPI:
         if settings.share_port is not None:
             await asyncio.to_thread(_share, settings.share_port)
         yield
+        page.close()
         await desk.backend.close()
         desk.history.close()
 
     labels = Labels()
-    blocks = _Page(settings, desk, labels).blocks
+    page = _Page(settings, desk, labels)
+    blocks = page.blocks
     blocks.queue(default_concurrency_limit=None, status_update_rate="auto")
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk
@@ -161,27 +165,38 @@ class _Page:
 
     def _tabs(self, shelf: Shelf, catalogue: Catalogue) -> None:
         labels, settings, desk = self._labels, self._settings, self._desk
-        if not settings.many:
+        self._train: TrainTab | None = None
+        if not settings.many and settings.train_state is None:
             self._chat = ChatTab(desk, labels, catalogue, shelf)
             self._tabs_block = None
             return
         with gr.Tabs(selected="chat") as self._tabs_block:
             with labels.make(gr.Tab, {"label": "chat"}, id="chat"):
                 self._chat = ChatTab(desk, labels, catalogue, shelf)
-            for name, label, blind in (
-                ("compare", "side_by_side", False),
-                ("arena", "battle", True),
-            ):
-                with labels.make(gr.Tab, {"label": label}, id=name):
-                    arena = ArenaTab(desk, labels, catalogue, blind=blind)
-                    self._arenas.append(arena)
-            with labels.make(gr.Tab, {"label": "leaderboard"}, id="leaderboard") as tab:
-                board = BoardTab(labels, settings.log_folder)
-            with labels.make(gr.Tab, {"label": "about"}, id="about"):
-                labels.make(gr.Markdown, {"value": "about_text"})
-        board.wire(tab, self._language)
-        for arena in self._arenas:
-            arena.wire(self._language, settings.concurrency)
+            if settings.many:
+                self._arena_tabs(catalogue)
+            if settings.train_state is not None:
+                with labels.make(gr.Tab, {"label": "training"}, id="training"):
+                    runs = Runs(settings.train_state)
+                    self._train = TrainTab(labels, runs, settings.controller_url)
+                    self._train.wire(self._language)
+
+    def _arena_tabs(self, catalogue: Catalogue) -> None:
+        labels, settings, desk = self._labels, self._settings, self._desk
+        for name, label, blind in (("compare", "side_by_side", False), ("arena", "battle", True)):
+            with labels.make(gr.Tab, {"label": label}, id=name):
+                arena = ArenaTab(desk, labels, catalogue, blind=blind)
+                arena.wire(self._language, settings.concurrency)
+                self._arenas.append(arena)
+        with labels.make(gr.Tab, {"label": "leaderboard"}, id="leaderboard") as tab:
+            BoardTab(labels, settings.log_folder).wire(tab, self._language)
+        with labels.make(gr.Tab, {"label": "about"}, id="about"):
+            labels.make(gr.Markdown, {"value": "about_text"})
+
+    def close(self) -> None:
+        """Stops what the page has started, except training."""
+        if self._train is not None:
+            self._train.close()
 
     def _wire(self) -> None:
         chat, labels, blocks = self._chat, self._labels, self.blocks

@@ -63,6 +63,29 @@ def wins_plot(wins: Floats, models: Sequence[str], title: str) -> str:
     return _svg(parts, _NAMES + 20 + size, size + 40, title)
 
 
+def loss_plot(losses: Sequence[tuple[int, float]], title: str) -> str:
+    """A curve of (step, loss)."""
+    height, left = 260, 60
+    steps, values = zip(*losses, strict=True)
+    low, high = min(values), max(values)
+    span, last = max(high - low, 1e-9), max(steps[-1], 1)
+    points = [
+        (left + step / last * (_WIDTH - left - 20), 10 + (high - value) / span * (height - 40))
+        for step, value in losses
+    ]
+    parts = [
+        _line(left, 10, left, height - 30, _LINE, 1),
+        _line(left, height - 30, _WIDTH - 20, height - 30, _LINE, 1),
+        _text(left - 8, 20, f"{high:.3g}", "end"),
+        _text(left - 8, height - 30, f"{low:.3g}", "end"),
+        _text(_WIDTH - 20, height - 8, str(last), "end"),
+        f'<polyline fill="none" stroke="{_MARK}" stroke-width="2" points="'
+        + " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        + '"/>',
+    ]
+    return _svg(parts, _WIDTH, height, f"{title}: {values[-1]:.4g}")
+
+
 def _short(name: str, most: int = 22) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 

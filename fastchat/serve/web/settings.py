@@ -27,6 +27,7 @@ class PageSettings:
         auth: name and password pairs; empty for no login.
         root_path: where a proxy puts the page.
         share_port: the page's port, if it is to be published through Gradio's servers.
+        train_state: where the training tab keeps which run it started; None for no such tab.
     """
 
     controller_url: str
@@ -43,3 +44,4 @@ class PageSettings:
     limits: Limits = field(default_factory=Limits)
     turn_limit: int = CONVERSATION_TURN_LIMIT
     share_port: int | None = None
+    train_state: Path | None = None
