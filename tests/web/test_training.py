@@ -16,7 +16,7 @@ from fastchat.errors import SettingsError
 from fastchat.serve.web.plots import loss_plot
 from fastchat.serve.web.training import KINDS, MODES, Plan, Runs
 
-PATIENCE_S = 150.0
+PATIENCE_S = 120.0
 DEMO = Path(str(resources.files("fastchat.demo")))
 
 
@@ -78,8 +78,10 @@ def test_a_run_goes_on_when_the_server_is_another_one_and_can_be_stopped(tmp_pat
         assert found.running, found.log
         assert found.losses[0][0] >= 1
         assert found.output == str(tmp_path / "out")
-    finally:
         second.stop()
+        patiently(lambda: not second.progress().running)
+    finally:
+        first.stop()
         patiently(lambda: not first.progress().running)
     assert not second.progress().running
 
@@ -87,7 +89,7 @@ def test_a_run_goes_on_when_the_server_is_another_one_and_can_be_stopped(tmp_pat
 def test_a_number_that_is_another_process_by_now_is_not_taken_for_the_run(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     state = tmp_path / "training.json"
-    told = {"pid": other.pid, "output": str(tmp_path), "command": ["python3", "-m", "x"]}
+    told = {"pid": other.pid, "born": 1, "output": str(tmp_path)}
     state.write_text(json.dumps(told))
     runs = Runs(state)
     assert not runs.progress().running

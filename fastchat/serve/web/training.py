@@ -148,7 +148,7 @@ class Runs:
                 start_new_session=True,
             )
         self._children[child.pid] = child
-        told = {"pid": child.pid, "output": str(output.resolve()), "command": command}
+        told = {"pid": child.pid, "born": _born(child.pid), "output": str(output.resolve())}
         self._state.parent.mkdir(parents=True, exist_ok=True)
         self._state.write_text(json.dumps(told), encoding="utf-8")
 
@@ -180,12 +180,17 @@ class Runs:
         if child is not None:
             return child.poll() is None
         # Started by a server that is gone: the number may be another process's by now.
-        try:
-            line = Path(f"/proc/{told['pid']}/cmdline").read_bytes()
-        except OSError:
-            return False
-        running = line.rstrip(b"\0").decode(errors="replace").split("\0")
-        return running == list(told["command"])
+        return told["born"] is not None and _born(told["pid"]) == told["born"]
+
+
+def _born(pid: int) -> int | None:
+    """When a process was started, in ticks since the system was; None if there is none."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    state, *fields = status.rpartition(")")[2].split()
+    return None if state == "Z" else int(fields[18])
 
 
 def _losses(path: Path) -> list[tuple[int, float]]:
