@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from fastchat.flag_types import at_least_one, boolean, comma_list
 from fastchat.model_flags import add_model_args, check_model_args
+from fastchat.serve.cluster.secrets import controller_token
 from fastchat.serve.flags import add_server_flags
 from fastchat.serve.model_loading import load_model, model_names
 from fastchat.serve.running import EVERYWHERE, TlsFiles, address_of, bind, run_app, run_entry
@@ -36,8 +37,19 @@ def add_worker_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--limit-worker-concurrency",
         type=at_least_one,
-        default=5,
-        help="requests generated at once; more wait in line",
+        help="requests handed to the engine at once; as many as it takes if unset",
+    )
+    add(
+        "--queue-limit",
+        type=at_least_one,
+        default=512,
+        help="requests in line at most; further ones are refused with 429",
+    )
+    add(
+        "--drain-seconds",
+        type=at_least_one,
+        default=60,
+        help="on TERM, what runs may take so long to finish",
     )
     add("--stream-interval", type=at_least_one, default=2, help="tokens between two chunks")
     add("--no-register", action="store_true", help="do not tell a controller")
@@ -69,7 +81,10 @@ def worker_settings(args: argparse.Namespace, port: int) -> WorkerSettings:
         model_names=model_names(args.model_path, args.model_names),
         worker_address=args.worker_address or address_of(args.host, port, tls=args.ssl),
         controller_address=None if args.no_register else args.controller_address,
+        controller_token=controller_token(),
         limit_worker_concurrency=args.limit_worker_concurrency,
+        queue_limit=args.queue_limit,
+        drain_s=args.drain_seconds,
         stream_interval=args.stream_interval,
         embed_in_truncate=args.embed_in_truncate,
     )

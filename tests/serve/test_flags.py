@@ -96,7 +96,7 @@ def test_every_flag_of_fastchat_is_known(module, flags):
 def test_the_defaults_are_fastchats():
     worker = model_worker.parser().parse_args(MODEL)
     assert (worker.host, worker.port, worker.num_gpus) == ("localhost", 21002, 1)
-    assert (worker.limit_worker_concurrency, worker.stream_interval) == (5, 2)
+    assert (worker.limit_worker_concurrency, worker.stream_interval) == (None, 2)
     assert worker.controller_address == "http://localhost:21001"
     assert controller.parser().parse_args([]).port == 21001
     assert controller.parser().parse_args([]).dispatch_method == "shortest_queue"

@@ -42,7 +42,13 @@ def new_client() -> httpx2.AsyncClient:
 
 @asynccontextmanager
 async def posted(
-    client: httpx2.AsyncClient, url: str, body: Any, *, who: str, timeout_s: float
+    client: httpx2.AsyncClient,
+    url: str,
+    body: Any,
+    *,
+    who: str,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[httpx2.Response, None]:
     """Posts JSON and gives the answer, whose body has not been read.
 
@@ -55,7 +61,9 @@ async def posted(
     """
     timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), pool=None)
     try:
-        async with client.stream("POST", url, json=body, timeout=timeout) as response:
+        async with client.stream(
+            "POST", url, json=body, timeout=timeout, headers=headers
+        ) as response:
             if response.status_code != httpx2.codes.OK:
                 raise _reported(url, response.status_code, await response.aread(), who)
             yield response
@@ -78,9 +86,10 @@ async def post(
     who: str,
     timeout_s: float,
     answer: type[Answer],
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Posts JSON and reads an answer of a known shape. Raises as `posted` does."""
-    async with posted(client, url, body, who=who, timeout_s=timeout_s) as response:
+    async with posted(client, url, body, who=who, timeout_s=timeout_s, headers=headers) as response:
         data = await response.aread()
     error = _error_in(data)
     if error is not None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastchat.engine.base import GenerationRequest, SamplingParams
+from fastchat.chat import RenderedPrompt
+from fastchat.engine.base import GenerationRequest, Grammar, SamplingParams
 from fastchat.engine.served import ServedModel
 from fastchat.errors import ContextOverflowError, RequestError
 from fastchat.protocol.worker import GenerateParams
@@ -19,10 +20,14 @@ _PLAIN_FIELDS = (
     "temperature",
     "top_p",
     "top_k",
+    "min_p",
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
     "logit_bias",
+    "no_repeat_ngram",
+    "min_new_tokens",
+    "ignore_eos",
     "seed",
 )
 
@@ -39,8 +44,11 @@ class Resolved:
     echo: str
 
 
-def resolve(params: GenerateParams, served: ServedModel) -> Resolved:
+def resolve(params: GenerateParams, served: ServedModel, *, adapter: str | None = None) -> Resolved:
     """Checks and completes parameters.
+
+    Args:
+        adapter: the one that the model's name implies.
 
     Raises:
         RequestError: a wish that cannot be granted; names the field.
@@ -48,15 +56,25 @@ def resolve(params: GenerateParams, served: ServedModel) -> Resolved:
     """
     _refuse_what_is_not_done(params)
     ids, text = prompt_of(params, served)
+    asked = params.grammar
     sampling = SamplingParams(
         **{name: _value(name, params, served) for name in _PLAIN_FIELDS},
         max_new_tokens=_max_new_tokens(params, served, len(ids)),
         stop=_stop_strings(params, served),
         stop_token_ids=_stop_token_ids(params, served),
+        grammar=None if asked is None else Grammar(asked.kind, asked.text),
         logprobs=params.logprobs,
         prompt_logprobs=params.logprobs if params.echo else None,
     )
-    request = GenerationRequest(ids, sampling, params.request_id)
+    request = GenerationRequest(
+        ids,
+        sampling,
+        params.request_id,
+        adapter=params.adapter or adapter,
+        priority=params.priority,
+        deadline_s=params.deadline_s,
+        cache_salt=params.cache_salt,
+    )
     return Resolved(request, text if params.echo else "")
 
 
@@ -69,6 +87,8 @@ def prompt_of(params: GenerateParams, served: ServedModel) -> tuple[list[int], s
     if params.messages is not None:
         check_messages(params.messages)
         rendered = served.chat.render(params.messages)
+        if params.truncation == "auto":
+            rendered = _shortened(params, served, rendered)
         return rendered.ids, rendered.text
     if params.token_ids is not None:
         ids = list(params.token_ids)
@@ -79,6 +99,35 @@ def prompt_of(params: GenerateParams, served: ServedModel) -> tuple[list[int], s
     if not ids:
         raise RequestError("The prompt is empty; at least one token is needed.", param="prompt")
     return ids, text
+
+
+def _shortened(
+    params: GenerateParams, served: ServedModel, rendered: RenderedPrompt
+) -> RenderedPrompt:
+    """The prompt without as many of the oldest turns as it takes to fit."""
+    messages = params.messages or []
+    wished = params.max_new_tokens if params.wished("max_new_tokens") else None
+    room = served.engine.context_length - (wished or 1)
+    while len(rendered.ids) > room:
+        shorter = without_oldest_turn(messages)
+        if len(shorter) == len(messages):
+            break
+        messages = shorter
+        rendered = served.chat.render(messages)
+    return rendered
+
+
+def without_oldest_turn(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Messages without the first question and what belongs to it.
+
+    System messages stay, and so does the last question.
+    """
+    questions = [at for at, message in enumerate(messages) if message["role"] == "user"]
+    if len(questions) < 2:
+        return list(messages)
+    end = questions[1]
+    kept = [message for message in messages[:end] if message["role"] == "system"]
+    return [*kept, *messages[end:]]
 
 
 def check_messages(messages: Sequence[dict[str, str]]) -> None:
