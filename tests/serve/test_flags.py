@@ -19,6 +19,7 @@ from fastchat.serve import (
     test_message,
 )
 from fastchat.serve.model_loading import model_names
+from fastchat.serve.openai.limits import ApiKey
 from fastchat.serve.openai.settings import AppSettings, CorsSettings, read_api_keys
 
 MODEL = ["--model-path", "m"]
@@ -205,18 +206,26 @@ def test_no_register_means_no_controller():
     [("a, b,", ["a", "b"]), ("", None), ('["a,1", "b"]', ["a,1", "b"]), ("a\nb\n", ["a", "b"])],
 )
 def test_api_keys_are_a_list_in_several_forms(text, keys, tmp_path):
-    assert read_api_keys(text) == keys
+    assert _secrets(text) == keys
     file = tmp_path / "keys"
     file.write_text(text, encoding="utf-8")
-    assert read_api_keys(f"@{file}") == keys
+    assert _secrets(f"@{file}") == keys
+
+
+def _secrets(text):
+    found = read_api_keys(text)
+    return found and [each.key for each in found]
 
 
 def test_the_environment_sets_defaults(monkeypatch):
     monkeypatch.setenv("API_KEYS", "old")
     monkeypatch.setenv("CONTROLLER_ADDRESS", "http://c:1")
-    assert AppSettings().api_keys == ["old"]
+    assert AppSettings().api_keys == [ApiKey("old")]
     monkeypatch.setenv("FASTCHAT_API_KEYS", "new")
-    assert (AppSettings().api_keys, AppSettings().controller_address) == (["new"], "http://c:1")
+    assert (AppSettings().api_keys, AppSettings().controller_address) == (
+        [ApiKey("new")],
+        "http://c:1",
+    )
 
 
 def test_credentials_for_every_origin_are_refused():

@@ -17,10 +17,14 @@ from fastchat.protocol.worker import (
     Chunk,
     ConvTemplateAnswer,
     CountTokenAnswer,
+    CountTokenParams,
+    DetokenizeAnswer,
+    DetokenizeParams,
     EmbeddingsAnswer,
     EmbeddingsParams,
     FrameReader,
     ModelDetails,
+    TokenizeAnswer,
     WorkerStatus,
     error_of,
 )
@@ -83,6 +87,14 @@ class WorkerClient:
         """How many tokens a prompt takes."""
         body = {"model": model, "prompt": prompt}
         return (await self._ask("/count_token", body, CountTokenAnswer)).count
+
+    async def tokenize(self, params: CountTokenParams) -> TokenizeAnswer:
+        """A prompt's ids; workers of other makes do not know the question."""
+        return await self._ask("/tokenize", params.model_dump(), TokenizeAnswer)
+
+    async def detokenize(self, params: DetokenizeParams) -> DetokenizeAnswer:
+        """The text of ids; workers of other makes do not know the question."""
+        return await self._ask("/detokenize", params.model_dump(), DetokenizeAnswer)
 
     async def embeddings(self, params: EmbeddingsParams) -> EmbeddingsAnswer:
         """Embeds texts, or rows of token ids."""

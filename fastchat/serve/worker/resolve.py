@@ -205,6 +205,6 @@ def _stop_strings(params: GenerateParams, served: ServedModel) -> tuple[str, ...
 
 def _stop_token_ids(params: GenerateParams, served: ServedModel) -> tuple[int, ...]:
     asked = list(params.stop_token_ids)
-    if params.messages is not None:
+    if params.messages is not None and not params.ignore_eos:
         asked += served.conversation.stop_token_ids or []
     return tuple(dict.fromkeys(asked))
