@@ -36,8 +36,8 @@ PATIENCE_S = 20.0
 class ReservedPort:
     """A port on which nobody listens yet."""
 
-    def __init__(self) -> None:
-        self.socket = bind("127.0.0.1", 0)[0]
+    def __init__(self, port: int = 0) -> None:
+        self.socket = bind("127.0.0.1", port)[0]
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
 
 
