@@ -17,6 +17,7 @@ from fastchat.serve import (
     openai_api_server,
     register_worker,
     test_message,
+    worker_entry,
 )
 from fastchat.serve.model_loading import model_names
 from fastchat.serve.openai.limits import ApiKey
@@ -190,7 +191,7 @@ def test_a_model_is_named_after_its_folder_unless_told():
 def test_the_workers_address_follows_host_and_port(given, address, warned, caplog):
     args = model_worker.parser().parse_args([*MODEL, *given])
     assert model_worker.worker_settings(args, 9).worker_address == address
-    model_worker._warn_of_address(logging.getLogger("t"), args)
+    worker_entry.warn_of_address(logging.getLogger("t"), args)
     assert bool(caplog.records) is warned
 
 

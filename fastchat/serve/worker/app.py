@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 from fastchat.engine.served import ServedModel
@@ -31,17 +32,43 @@ from fastchat.protocol.worker import (
 )
 from fastchat.serve.cluster.controller_client import ControllerClient
 from fastchat.serve.cluster.transport import new_client
-from fastchat.serve.draining import DrainGate
+from fastchat.serve.draining import Drain, DrainGate
 from fastchat.serve.metrics import add_metrics_route
 from fastchat.serve.streaming import StreamBody, while_connected
 from fastchat.serve.wire_errors import install_wire_errors
 from fastchat.serve.worker.registrar import Registrar
+from fastchat.serve.worker.slots import Slots
 from fastchat.serve.worker.worker import Worker, WorkerSettings
 
 __all__ = ["Worker", "WorkerSettings", "create_worker_app"]
 
 _STREAM = "/worker_generate_stream"
 _WORK = {_STREAM, "/worker_generate", "/worker_get_embeddings"}
+
+
+class WorkerFace(Protocol):
+    """What the routes need of a worker, wherever its models run."""
+
+    settings: WorkerSettings
+    slots: Slots
+    drain: Drain
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Its metrics."""
+        ...
+
+    def status(self) -> WorkerStatus: ...
+    def check_room(self) -> None: ...
+    def context_length(self, model: str) -> int: ...
+    def generate(self, params: GenerateParams) -> AsyncGenerator[Chunk, None]: ...
+    async def last_chunk(self, params: GenerateParams) -> Chunk: ...
+    async def embeddings(self, params: EmbeddingsParams) -> EmbeddingsAnswer: ...
+    def count_token(self, params: CountTokenParams) -> CountTokenAnswer: ...
+    def tokenize(self, params: CountTokenParams) -> TokenizeAnswer: ...
+    def detokenize(self, params: DetokenizeParams) -> DetokenizeAnswer: ...
+    def conv_template(self, model: str) -> dict[str, Any]: ...
+    async def close(self) -> None: ...
 
 
 def create_worker_app(
@@ -55,12 +82,16 @@ def create_worker_app(
     """
     if isinstance(served, ServedModel):
         served = dict.fromkeys(settings.model_names, served)
-    worker = Worker(served, settings)
+    return worker_app(Worker(served, settings))
+
+
+def worker_app(worker: WorkerFace) -> FastAPI:
+    """Any worker as an ASGI application, which closes it when it shuts down."""
     app = FastAPI(title="FastChat worker", lifespan=_lifespan, docs_url=None, redoc_url=None)
     app.state.worker = worker
     install_wire_errors(app)
     app.add_middleware(DrainGate, drain=worker.drain, is_work=_WORK.__contains__, refusal=_leaving)
-    add_metrics_route(app, worker.metrics.registry)
+    add_metrics_route(app, worker.registry)
     _add_generation_routes(app, worker)
     _add_question_routes(app, worker)
     _add_health_routes(app, worker)
@@ -85,7 +116,7 @@ def _refused(path: str, error: WorkerUnavailableError | OverloadedError) -> Resp
     return Response(encode_frame(chunk), error.status, headers, "application/octet-stream")
 
 
-def _add_generation_routes(app: FastAPI, worker: Worker) -> None:
+def _add_generation_routes(app: FastAPI, worker: WorkerFace) -> None:
     @app.post(_STREAM)
     async def worker_generate_stream(params: GenerateParams) -> Response:
         try:
@@ -105,7 +136,7 @@ def _add_generation_routes(app: FastAPI, worker: Worker) -> None:
         return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _add_question_routes(app: FastAPI, worker: Worker) -> None:
+def _add_question_routes(app: FastAPI, worker: WorkerFace) -> None:
     @app.post("/worker_get_status")
     async def worker_get_status() -> WorkerStatus:
         return worker.status()
@@ -128,10 +159,10 @@ def _add_question_routes(app: FastAPI, worker: Worker) -> None:
 
     @app.post("/model_details")
     async def model_details(question: ModelParams) -> ModelDetails:
-        return ModelDetails(context_length=worker.served(question.model).engine.context_length)
+        return ModelDetails(context_length=worker.context_length(question.model))
 
 
-def _add_health_routes(app: FastAPI, worker: Worker) -> None:
+def _add_health_routes(app: FastAPI, worker: WorkerFace) -> None:
     def state() -> dict[str, Any]:
         return {
             "status": "draining" if worker.drain.begun else "ok",
@@ -158,7 +189,7 @@ async def _frames(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[bytes, 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-    worker: Worker = app.state.worker
+    worker: WorkerFace = app.state.worker
     settings = worker.settings
     async with new_client() as http:
         registrar, registering = None, None

@@ -15,6 +15,8 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from fastchat.constants import WORKER_HEART_BEAT_INTERVAL, ErrorCode
 from fastchat.engine.base import EngineStats, GenerationEvent
 from fastchat.engine.served import ServedModel
@@ -122,6 +124,15 @@ class Worker:
             hint=f"Models: {', '.join(self._models)}.",
             param="model",
         )
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """The worker's metrics."""
+        return self.metrics.registry
+
+    def context_length(self, model: str) -> int:
+        """Prompt plus answer of a model, in tokens."""
+        return self.served(model).engine.context_length
 
     def _stats(self) -> dict[str, EngineStats]:
         names: dict[int, str] = {}
