@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -85,17 +84,8 @@ class Records:
                     hint="Stop it with python3 -m fastchat.serve.shutdown_serve.",
                 )
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self.log(service.name).open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603  (a module of ours, no shell)
-                [sys.executable, "-m", service.module, *service.flags],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | service.environment,
-                start_new_session=True,
-            )
-        began = beginning_of(process.pid)
-        record = Record(service.name, service.module, process.pid, began or 0)
+        pid = _spawn(service, self.log(service.name))
+        record = Record(service.name, service.module, pid, beginning_of(pid) or 0)
         self._write([*running, record])
         return record
 
@@ -138,6 +128,22 @@ class Records:
         text = self.log(name).read_text(encoding="utf-8", errors="replace")
         lines = text.splitlines()[-_LOG_LINES:] or ["(nothing)"]
         return FastChatError(f"{name} {what}. Its last words:\n  " + "\n  ".join(lines))
+
+
+def _spawn(service: Service, log: Path) -> int:
+    """Starts a process that is nobody's child to wait for; returns its id."""
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", service.module, *service.flags],
+        os.environ | service.environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
 
 
 def _signal(record: Record, number: signal.Signals) -> None:

@@ -13,10 +13,15 @@ from fastchat.serve import (
     cli,
     controller,
     huggingface_api,
+    huggingface_api_worker,
+    launch_all_serve,
     model_worker,
+    multi_model_worker,
     openai_api_server,
     register_worker,
+    shutdown_serve,
     test_message,
+    test_throughput,
     worker_entry,
 )
 from fastchat.serve.model_loading import model_names
@@ -24,6 +29,7 @@ from fastchat.serve.openai.limits import ApiKey
 from fastchat.serve.openai.settings import AppSettings, CorsSettings, read_api_keys
 
 MODEL = ["--model-path", "m"]
+INFO = ["--model-info-file", "f"]
 
 
 def options(module):
@@ -45,6 +51,13 @@ def options(module):
         (test_message, "--model", "model_name", []),
         (test_message, "--controller", "controller_address", ["--model-name", "m"]),
         (test_message, "--worker", "worker_address", ["--model-name", "m"]),
+        (test_throughput, "--model", "model_name", []),
+        (test_throughput, "--controller", "controller_address", []),
+        (test_throughput, "--worker", "worker_address", []),
+        (multi_model_worker, "--controller", "controller_address", MODEL),
+        (multi_model_worker, "--worker", "worker_address", MODEL),
+        (huggingface_api_worker, "--model", "model_info_file", []),
+        (huggingface_api_worker, "--controller", "controller_address", INFO),
         (controller, "--dispatch", "dispatch_method", []),
     ],
 )
@@ -84,6 +97,29 @@ def test_short_forms_stay_unambiguous(module, short, full, rest):
             ),
         ),
         (huggingface_api, "temperature repetition_penalty max-new-tokens debug message"),
+        (
+            multi_model_worker,
+            (
+                "host port worker-address controller-address model-path model-names conv-template"
+                " limit-worker-concurrency stream-interval no-register ssl num-gpus"
+            ),
+        ),
+        (huggingface_api_worker, "model-info-file limit-worker-concurrency no-register seed ssl"),
+        (
+            test_throughput,
+            "controller-address worker-address model-name max-new-tokens n-thread test-dispatch",
+        ),
+        (
+            launch_all_serve,
+            (
+                "model-path-address controller-host controller-port dispatch-method worker-host"
+                " worker-port model-path revision device gpus num-gpus max-gpu-memory load-8bit"
+                " cpu-offloading gptq-ckpt gptq-wbits gptq-groupsize gptq-act-order model-names"
+                " limit-worker-concurrency stream-interval no-register server-host server-port"
+                " allow-credentials api-keys"
+            ),
+        ),
+        (shutdown_serve, "down"),
         (register_worker, "controller-address worker-name check-heart-beat multimodal"),
         (
             test_message,
