@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
-
 from fastchat.protocol.worker import (
     HeartBeat,
     HeartBeatAnswer,
@@ -16,7 +14,7 @@ from fastchat.protocol.worker import (
     RemoveWorker,
     WorkerAddress,
 )
-from fastchat.serve.cluster.transport import Answer, post, posted
+from fastchat.serve.cluster.transport import Answer, Clients, post, posted
 
 _TIMEOUT_S = 5.0
 
@@ -29,7 +27,7 @@ class ControllerClient:
         token: the secret that workers share with the controller, if there is one.
     """
 
-    http: httpx2.AsyncClient
+    http: Clients
     address: str
     timeout_s: float = _TIMEOUT_S
     token: str = ""

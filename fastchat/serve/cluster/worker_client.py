@@ -8,8 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
-
 from fastchat.constants import WORKER_API_TIMEOUT
 from fastchat.conversation import Conversation, SeparatorStyle
 from fastchat.errors import WorkerUnavailableError
@@ -28,7 +26,7 @@ from fastchat.protocol.worker import (
     WorkerStatus,
     error_of,
 )
-from fastchat.serve.cluster.transport import Answer, post, posted
+from fastchat.serve.cluster.transport import Answer, Clients, post, posted
 
 _STATUS_TIMEOUT_S = 5.0
 
@@ -41,7 +39,7 @@ class WorkerClient:
         timeout_s: how long the worker may be silent: before an answer, between chunks.
     """
 
-    http: httpx2.AsyncClient
+    http: Clients
     address: str
     timeout_s: float = WORKER_API_TIMEOUT
 

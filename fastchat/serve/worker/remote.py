@@ -170,14 +170,19 @@ class RemoteWorker:
 
     async def _ask(self, model: RemoteModel, path: str, body: Mapping[str, Any]) -> Any:
         try:
-            response = await self._http.post(
-                model.api_base + path, json=body, headers=_headers(model), timeout=self._timeout_s
-            )
+            async with self._http.stream(
+                "POST",
+                model.api_base + path,
+                json=body,
+                headers=_headers(model),
+                timeout=self._timeout_s,
+            ) as response:
+                content = await response.aread()
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise WorkerUnavailableError(f"{model.api_base} cannot be used: {error}.") from error
         if response.status_code != httpx2.codes.OK:
-            raise _reported(model, response.status_code, response.content)
-        return response.json()
+            raise _reported(model, response.status_code, content)
+        return json.loads(content)
 
     def count_token(self, params: CountTokenParams) -> CountTokenAnswer:
         """An estimate: the other side's tokenizer is not here."""
