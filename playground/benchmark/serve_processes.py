@@ -2,12 +2,13 @@
 
 Each is started as a process of its own, answers on a free port, and is stopped at the end.
 
-    python playground/benchmark/serve_processes.py echo-worker PORT CONTROLLER
+    python playground/benchmark/serve_processes.py echo-worker SECONDS PORT CONTROLLER
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import urllib.request
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = 16
@@ -126,9 +128,9 @@ def start_controller(chain: Chain, dispatch: str = "prefix") -> None:
     )
 
 
-def echo_workers(count: int) -> list[list[str]]:
-    """Command lines of workers without a model."""
-    return [[__file__, "echo-worker"]] * count
+def echo_workers(count: int, delay_s: float = 0.0) -> list[list[str]]:
+    """Command lines of workers without a model, which take so long for a token."""
+    return [[__file__, "echo-worker", str(delay_s)]] * count
 
 
 def bare_chain(log: Path) -> Chain:
@@ -147,14 +149,24 @@ def bare_chain(log: Path) -> Chain:
     return chain
 
 
-def _echo_worker(port: str, controller: str) -> None:
-    """A worker whose scripted engine answers with sixteen tokens, spaced out a little."""
-    import uvicorn
+class _Pause:
+    """What a script waits for before each token: only time."""
 
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+
+    async def wait(self) -> None:
+        """Lets the time pass."""
+        await asyncio.sleep(self._delay_s)
+
+
+def _echo_worker(delay_s: float, port: str, controller: str) -> None:
+    """A worker whose scripted engine answers with sixteen tokens."""
     from fastchat.engine.echo import Script, echo_model
     from fastchat.serve.worker.app import WorkerSettings, create_worker_app
 
-    served = echo_model(Script(answer=_numbered), context_length=8192)
+    script = Script(answer=_numbered, gate=cast("Any", _Pause(delay_s)))
+    served = echo_model(script, context_length=8192)
     settings = WorkerSettings(
         ["echo"],
         f"http://127.0.0.1:{port}",
@@ -162,8 +174,10 @@ def _echo_worker(port: str, controller: str) -> None:
         queue_limit=100_000,
         stream_interval=1,
     )
-    app = create_worker_app(served, settings)
-    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", backlog=4096)
+    from fastchat.serve.running import bind, run_app
+
+    logging.basicConfig(level=logging.WARNING)
+    run_app(create_worker_app(served, settings), bind("127.0.0.1", int(port)), "127.0.0.1")
 
 
 def _numbered(prompt: str) -> str:
@@ -213,8 +227,8 @@ def _bare(port: str, backends: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["echo-worker", port, controller]:
-            _echo_worker(port, controller)
+        case ["echo-worker", delay_s, port, controller]:
+            _echo_worker(float(delay_s), port, controller)
         case ["bare", port, *backends]:
             _bare(port, backends)
         case _:
