@@ -97,3 +97,14 @@ class ResponsesRequest(OpenAIRequest):
     background: Literal[False] = False
     store: bool = False
     user: str | None = None
+
+
+class ResponseObject(BaseModel):
+    """The answer of `/v1/responses`, and what is in its events; its items are as OpenAI's."""
+
+    id: str
+    object: Literal["response"]
+    status: Literal["completed", "incomplete", "in_progress", "failed"]
+    model: str
+    output: list[dict[str, Any]]
+    usage: dict[str, Any] | None

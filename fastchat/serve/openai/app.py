@@ -19,6 +19,7 @@ from fastchat.serve.openai.bodies import BodyGuard
 from fastchat.serve.openai.chat import chat_router
 from fastchat.serve.openai.cluster import Cluster
 from fastchat.serve.openai.completions import completions_router
+from fastchat.serve.openai.documented import ERRORS, Documented
 from fastchat.serve.openai.embeddings import embeddings_router
 from fastchat.serve.openai.errors import error_response, install_openai_errors
 from fastchat.serve.openai.metrics import ApiMetrics, Measured
@@ -66,7 +67,7 @@ def create_openai_app(settings: AppSettings, cors: CorsSettings | None = None) -
         models_router(cluster),
         tokens_router(cluster),
     ):
-        app.include_router(router, dependencies=guarded)
+        app.include_router(router, dependencies=guarded, responses=ERRORS)
     add_metrics_route(app, metrics.registry)
     _add_health_routes(app, cluster, drain)
 
@@ -95,8 +96,10 @@ def _add_health_routes(app: FastAPI, cluster: Cluster, drain: Drain) -> None:
     async def live() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/health")
-    @app.get("/health/ready")
+    unavailable: Documented = {503: {"description": "Nobody is there to answer, and why"}}
+
+    @app.get("/health", responses=unavailable)
+    @app.get("/health/ready", responses=unavailable)
     async def health() -> JSONResponse:
         if drain.begun:
             return _unhealthy("The server is about to end.")

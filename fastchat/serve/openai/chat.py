@@ -20,6 +20,7 @@ from fastchat.protocol.openai_api_protocol import (
 )
 from fastchat.serve.openai.cluster import Cluster
 from fastchat.serve.openai.conversing import Answer, Exchange, News, understood
+from fastchat.serve.openai.documented import answer as answers
 from fastchat.serve.openai.events import EventWriter
 from fastchat.serve.openai.logprobs import chat_logprobs
 from fastchat.serve.openai.request_ids import answer_id, request_id_of
@@ -45,11 +46,13 @@ def chat_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
         told = _whole(exchange, name, answers)
         return Response(told.model_dump_json(), media_type="application/json")
 
-    @router.post("/v1/chat/completions")
+    documented = answers(ChatCompletionResponse, streamed=True)
+
+    @router.post("/v1/chat/completions", responses=documented)
     async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
         return await answer(body, request)
 
-    @router.post("/api/v1/chat/completions")
+    @router.post("/api/v1/chat/completions", responses=documented)
     async def api_chat_completions(body: APIChatCompletionRequest, request: Request) -> Response:
         return await answer(body, request)
 

@@ -21,6 +21,7 @@ from fastchat.protocol.worker import Chunk, Usage
 from fastchat.serve.openai.checks import check_completion
 from fastchat.serve.openai.cluster import Cluster
 from fastchat.serve.openai.conversing import together, waiting_limits
+from fastchat.serve.openai.documented import answer
 from fastchat.serve.openai.events import EventWriter
 from fastchat.serve.openai.logprobs import mean_logprob
 from fastchat.serve.openai.params import Params, completion_params, variants
@@ -37,7 +38,7 @@ def completions_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
     """The completion route."""
     router = APIRouter()
 
-    @router.post("/v1/completions")
+    @router.post("/v1/completions", responses=answer(CompletionResponse, streamed=True))
     async def completions(body: CompletionRequest, request: Request) -> Response:
         check_completion(body)
         prompts = prompts_of(body)
@@ -58,8 +59,8 @@ def completions_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
             work = together([cluster.whole(route, params) for params in asked])
             chunks = await while_connected(request.receive, work)
             usages |= {index: usage_of(chunk) for index, chunk in enumerate(chunks)}
-        answer = _whole(body, name, chunks)
-        return Response(answer.model_dump_json(), media_type="application/json")
+        told = _whole(body, name, chunks)
+        return Response(told.model_dump_json(), media_type="application/json")
 
     return router
 

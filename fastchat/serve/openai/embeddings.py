@@ -17,6 +17,7 @@ from fastchat.protocol.openai_api_protocol import (
 from fastchat.protocol.worker import EmbeddingsAnswer, EmbeddingsParams
 from fastchat.serve.cluster.worker_client import WorkerClient
 from fastchat.serve.openai.cluster import Cluster
+from fastchat.serve.openai.documented import answer as answers
 from fastchat.serve.openai.settings import AppSettings
 from fastchat.serve.openai.spending import spend
 from fastchat.serve.streaming import while_connected
@@ -35,11 +36,13 @@ def embeddings_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
         spend(request, found.usage.total_tokens)
         return Response(found.model_dump_json(exclude_none=True), media_type="application/json")
 
-    @router.post("/v1/embeddings")
+    documented = answers(EmbeddingsResponse)
+
+    @router.post("/v1/embeddings", responses=documented)
     async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
         return await answer(body, body.model or body.engine, request)
 
-    @router.post("/v1/engines/{model_name:path}/embeddings")
+    @router.post("/v1/engines/{model_name:path}/embeddings", responses=documented)
     async def engine_embeddings(
         model_name: str, body: EmbeddingsRequest, request: Request
     ) -> Response:

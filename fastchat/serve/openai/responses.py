@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from fastchat.errors import FastChatError, RequestError
-from fastchat.protocol.openai_responses import ResponsesRequest
+from fastchat.protocol.openai_responses import ResponseObject, ResponsesRequest
 from fastchat.serve.openai.cluster import Cluster
 from fastchat.serve.openai.conversing import Answer, Exchange, News, understood
+from fastchat.serve.openai.documented import answer
 from fastchat.serve.openai.errors import error_body
 from fastchat.serve.openai.request_ids import answer_id, request_id_of
 from fastchat.serve.openai.response_input import chat_request, renamed
@@ -31,7 +32,7 @@ def responses_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
     """The Responses route."""
     router = APIRouter()
 
-    @router.post("/v1/responses")
+    @router.post("/v1/responses", responses=answer(ResponseObject, streamed=True))
     async def responses(body: ResponsesRequest, request: Request) -> Response:
         try:
             chat = chat_request(body)
@@ -44,8 +45,8 @@ def responses_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
         if body.stream:
             return await event_stream(request, _events(exchange, writer, request), end=b"")
         with spending(request, exchange.usages):
-            (answer,) = await while_connected(request.receive, exchange.whole())
-        return JSONResponse(_whole(exchange, writer, answer))
+            (found,) = await while_connected(request.receive, exchange.whole())
+        return JSONResponse(_whole(exchange, writer, found))
 
     return router
 

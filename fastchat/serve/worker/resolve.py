@@ -169,7 +169,8 @@ def _max_new_tokens(params: GenerateParams, served: ServedModel, prompt: int) ->
     rest = context - prompt
     if rest < 1:
         raise ContextOverflowError(
-            f"The prompt takes {prompt} tokens, and the model's context is {context}.",
+            f"This model's maximum context length is {context} tokens, and the prompt takes"
+            f" {prompt}.",
             hint="At least one token must be left for the answer; shorten the prompt.",
             param="messages" if params.messages is not None else "prompt",
         )
@@ -180,8 +181,8 @@ def _max_new_tokens(params: GenerateParams, served: ServedModel, prompt: int) ->
         return min(asked, rest)
     if asked > rest:
         raise ContextOverflowError(
-            f"The prompt takes {prompt} tokens and {asked} more were asked for, but the model's"
-            f" context is {context}.",
+            f"This model's maximum context length is {context} tokens, but the prompt takes"
+            f" {prompt} and {asked} more were asked for.",
             hint=f"Ask for {rest} tokens at most, or shorten the prompt.",
             param="max_tokens",
         )
