@@ -5,11 +5,9 @@ They live in an environment of their own, which is made once and kept; needs a p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,21 +20,12 @@ from tests.serve.conftest import _running
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 HERE = Path(__file__).parent
-REQUIREMENTS = HERE / "requirements.txt"
 
 
 @pytest.fixture(scope="module")
-def clients(pytestconfig):
+def clients(environment):
     """The folder of programs of an environment that has the clients."""
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    folder = pytestconfig.cache.mkdir("clients") / wanted
-    ready = folder / "ready"
-    if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
-        subprocess.run([*pip, "-r", REQUIREMENTS], check=True)
-        ready.touch()
-    return folder / "bin"
+    return environment("requirements.txt")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastchat.constants import WORKER_API_TIMEOUT
-from fastchat.conversation import Conversation, SeparatorStyle
+from fastchat.conversation import Conversation, SeparatorStyle, conv_templates
 from fastchat.errors import WorkerUnavailableError
 from fastchat.protocol.worker import (
     Chunk,
@@ -68,7 +68,7 @@ class WorkerClient:
         known = Conversation.__dataclass_fields__
         fields = {name: value for name, value in answer.conv.items() if name in known}
         try:
-            fields["sep_style"] = SeparatorStyle(fields["sep_style"])
+            fields["sep_style"] = _style(fields)
             fields["roles"] = tuple(fields["roles"])
             return Conversation(**fields)
         except (KeyError, TypeError, ValueError) as error:
@@ -141,3 +141,9 @@ class WorkerClient:
         raise WorkerUnavailableError(
             f"The worker at {self.address} ended its stream before the answer was complete."
         )
+
+
+def _style(fields: Mapping[str, Any]) -> SeparatorStyle:
+    """A template's style: by its name if it is a known one, for numbers differ by release."""
+    known = conv_templates.get(str(fields.get("name")))
+    return SeparatorStyle(fields["sep_style"]) if known is None else known.sep_style

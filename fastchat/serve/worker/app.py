@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
+from fastchat.conversation import Conversation
 from fastchat.engine.served import ServedModel
 from fastchat.errors import OverloadedError, WorkerUnavailableError
 from fastchat.protocol.worker import (
@@ -36,6 +38,7 @@ from fastchat.serve.draining import Drain, DrainGate
 from fastchat.serve.metrics import add_metrics_route
 from fastchat.serve.streaming import StreamBody, while_connected
 from fastchat.serve.wire_errors import install_wire_errors
+from fastchat.serve.worker.peer_styles import style_number
 from fastchat.serve.worker.registrar import Registrar
 from fastchat.serve.worker.slots import Slots
 from fastchat.serve.worker.worker import Worker, WorkerSettings
@@ -67,7 +70,7 @@ class WorkerFace(Protocol):
     def count_token(self, params: CountTokenParams) -> CountTokenAnswer: ...
     def tokenize(self, params: CountTokenParams) -> TokenizeAnswer: ...
     def detokenize(self, params: DetokenizeParams) -> DetokenizeAnswer: ...
-    def conv_template(self, model: str) -> dict[str, Any]: ...
+    def conv_template(self, model: str) -> Conversation: ...
     async def close(self) -> None: ...
 
 
@@ -154,8 +157,10 @@ def _add_question_routes(app: FastAPI, worker: WorkerFace) -> None:
         return worker.detokenize(params)
 
     @app.post("/worker_get_conv_template")
-    async def worker_get_conv_template(question: ModelParams) -> dict[str, Any]:
-        return worker.conv_template(question.model)
+    async def worker_get_conv_template(question: ModelParams, request: Request) -> dict[str, Any]:
+        conversation = worker.conv_template(question.model)
+        number = style_number(conversation.sep_style, request.headers.get("User-Agent", ""))
+        return {"conv": {**dataclasses.asdict(conversation), "sep_style": number}}
 
     @app.post("/model_details")
     async def model_details(question: ModelParams) -> ModelDetails:

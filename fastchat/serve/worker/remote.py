@@ -6,7 +6,6 @@ completions. Knows no tokenizer: tokens are counted by the other side, or estima
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import AsyncGenerator, Mapping
@@ -198,11 +197,9 @@ class RemoteWorker:
         """Not possible here."""
         raise RequestError(f"The tokens of {params.model!r} are known elsewhere only.")
 
-    def conv_template(self, model: str) -> dict[str, Any]:
+    def conv_template(self, model: str) -> Conversation:
         """See `Worker.conv_template`."""
-        conversation = self._model(model).conversation
-        fields = dataclasses.asdict(conversation)
-        return {"conv": {**fields, "sep_style": int(conversation.sep_style)}}
+        return self._model(model).conversation
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from fastchat.constants import WORKER_HEART_BEAT_INTERVAL, ErrorCode
+from fastchat.conversation import Conversation
 from fastchat.engine.base import EngineStats, GenerationEvent
 from fastchat.engine.served import ServedModel
 from fastchat.errors import (
@@ -316,11 +316,9 @@ class Worker:
                 "tokens holds an id that the model's vocabulary does not have.", param="tokens"
             ) from error
 
-    def conv_template(self, model: str) -> dict[str, Any]:
-        """The fields of the model's conversation template."""
-        conversation = self.served(model).conversation
-        fields = dataclasses.asdict(conversation)
-        return {"conv": {**fields, "sep_style": int(conversation.sep_style)}}
+    def conv_template(self, model: str) -> Conversation:
+        """The model's conversation template."""
+        return self.served(model).conversation
 
     async def close(self) -> None:
         """Closes the engines."""
