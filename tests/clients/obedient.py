@@ -69,5 +69,5 @@ def value_of(
         return [value_of(schema.get("items", {"type": "string"}), question, root)]
     if kind in ("integer", "number"):
         return int((re.findall(r"\d+", question) or ["3"])[-1])
-    quoted = re.findall(r"'([^']+)'", question)
+    quoted = re.findall(r" '([^'\n]+)'", question)
     return {"boolean": True, "null": None}.get(kind, quoted[-1] if quoted else "because of it")
