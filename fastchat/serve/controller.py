@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from fastchat.serve.flags import add_server_flags
 from fastchat.serve.running import EVERYWHERE, TlsFiles, bind, run_app, run_entry
+from fastchat.serve.tracing import trace_to
 
 PORT = 21001
 
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a controller until it is stopped."""
     args = parser().parse_args(argv)
+    trace_to(args.otlp_endpoint, "fastchat-controller")
     tls = TlsFiles.from_environment() if args.ssl else None
     sockets = bind(args.host, args.port)
 

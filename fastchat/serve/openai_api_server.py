@@ -18,6 +18,7 @@ from fastchat.serve.flags import add_server_flags
 from fastchat.serve.openai.limits import ApiKey
 from fastchat.serve.openai.settings import AppSettings, CorsSettings, read_api_keys
 from fastchat.serve.running import TlsFiles, bind, run_app, run_entry
+from fastchat.serve.tracing import trace_to
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -145,6 +146,7 @@ def create_openai_api_server(argv: Sequence[str] | None = None) -> argparse.Name
         SettingsError: flags that cannot be used together.
     """
     args = parser().parse_args(argv)
+    trace_to(args.otlp_endpoint, "fastchat-api")
     cors = CorsSettings(
         args.allowed_origins, args.allowed_methods, args.allowed_headers, args.allow_credentials
     )

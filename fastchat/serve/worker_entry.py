@@ -16,6 +16,7 @@ from fastchat.flag_types import at_least_one, boolean
 from fastchat.serve.cluster.secrets import controller_token
 from fastchat.serve.flags import add_server_flags
 from fastchat.serve.running import EVERYWHERE, TlsFiles, address_of, bind, run_app
+from fastchat.serve.tracing import trace_to
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -103,6 +104,7 @@ def serve_worker(args: argparse.Namespace, make_app: Callable[[int], FastAPI]) -
         args: parsed flags.
         make_app: loads what is to be served, which may take minutes, and gets the bound port.
     """
+    trace_to(args.otlp_endpoint, "fastchat-worker")
     tls = TlsFiles.from_environment() if args.ssl else None
     sockets = bind(args.host, args.port)
 

@@ -21,6 +21,7 @@ from fastchat.protocol.worker import (
 from fastchat.serve.cluster.controller import Controller, ControllerSettings
 from fastchat.serve.metrics import add_metrics_route
 from fastchat.serve.streaming import StreamBody
+from fastchat.serve.tracing import telemetry
 from fastchat.serve.wire_errors import install_wire_errors
 
 __all__ = ["Controller", "ControllerSettings", "create_controller_app"]
@@ -41,7 +42,13 @@ def create_controller_app(
             await sweeping
         await heart.close()
 
-    app = FastAPI(title="FastChat controller", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="FastChat controller",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=telemetry(),
+    )
     app.state.controller = heart
     install_wire_errors(app)
     add_metrics_route(app, heart.metrics)

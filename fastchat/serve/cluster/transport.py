@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from fastchat.errors import FastChatError, WorkerTimeoutError, WorkerUnavailableError
 from fastchat.protocol.worker import error_of
+from fastchat.serve.tracing import trace_headers
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -111,7 +112,7 @@ async def posted(
     timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), pool=None)
     try:
         async with client.stream(
-            "POST", url, json=body, timeout=timeout, headers=headers
+            "POST", url, json=body, timeout=timeout, headers={**trace_headers(), **(headers or {})}
         ) as response:
             if response.status_code != httpx2.codes.OK:
                 raise _reported(url, response.status_code, await response.aread(), who)

@@ -28,6 +28,7 @@ from fastchat.serve.openai.request_ids import RequestIds
 from fastchat.serve.openai.responses import responses_router
 from fastchat.serve.openai.settings import AppSettings, CorsSettings
 from fastchat.serve.openai.tokens import tokens_router
+from fastchat.serve.tracing import telemetry
 
 
 def create_openai_app(settings: AppSettings, cors: CorsSettings | None = None) -> FastAPI:
@@ -48,6 +49,7 @@ def create_openai_app(settings: AppSettings, cors: CorsSettings | None = None) -
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry=telemetry(),
     )
     app.state.cluster = cluster
     install_openai_errors(app)

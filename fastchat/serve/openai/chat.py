@@ -41,7 +41,7 @@ def chat_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
         name = answer_id("chatcmpl-", request)
         if body.stream:
             return await event_stream(request, _events(exchange, name, request))
-        with spending(request, exchange.usages):
+        with spending(request, exchange.body.model, exchange.usages):
             answers = await while_connected(request.receive, exchange.whole())
         told = _whole(exchange, name, answers)
         return Response(told.model_dump_json(), media_type="application/json")
@@ -83,7 +83,7 @@ async def _events(exchange: Exchange, name: str, request: Request) -> AsyncGener
     body = exchange.body
     write = EventWriter(name, "chat.completion.chunk", body)
     greeted: set[int] = set()
-    with spending(request, exchange.usages):
+    with spending(request, exchange.body.model, exchange.usages):
         async with aclosing(exchange.news()) as found:
             async for news in found:
                 choices = _choices(news, body)

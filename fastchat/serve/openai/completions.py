@@ -55,7 +55,7 @@ def completions_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
         if body.stream:
             streams = [cluster.stream(route, params) for params in asked]
             return await event_stream(request, _events(body, name, streams, usages, request))
-        with spending(request, usages):
+        with spending(request, body.model, usages):
             work = together([cluster.whole(route, params) for params in asked])
             chunks = await while_connected(request.receive, work)
             usages |= {index: usage_of(chunk) for index, chunk in enumerate(chunks)}
@@ -135,7 +135,7 @@ async def _events(
     request: Request,
 ) -> AsyncGenerator[bytes, None]:
     write = EventWriter(name, "text_completion", body)
-    with spending(request, usages):
+    with spending(request, body.model, usages):
         async with aclosing(deltas(streams)) as news:
             async for delta in news:
                 usages[delta.index] = delta.usage

@@ -44,7 +44,7 @@ def responses_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
         writer = ResponseWriter(answer_id("resp_", request), body)
         if body.stream:
             return await event_stream(request, _events(exchange, writer, request), end=b"")
-        with spending(request, exchange.usages):
+        with spending(request, exchange.body.model, exchange.usages):
             (found,) = await while_connected(request.receive, exchange.whole())
         return JSONResponse(_whole(exchange, writer, found))
 
@@ -75,7 +75,7 @@ async def _events(
 ) -> AsyncGenerator[bytes, None]:
     begun = False
     try:
-        with spending(request, exchange.usages):
+        with spending(request, exchange.body.model, exchange.usages):
             async with aclosing(exchange.news()) as found:
                 async for news in found:
                     if not begun:

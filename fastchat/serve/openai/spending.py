@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from starlette.requests import Request
 
 from fastchat.protocol.worker import Usage
+from fastchat.serve.tracing import describe
 
 
 @contextmanager
-def spending(request: Request, usages: Mapping[int, Usage]) -> Generator[None, None, None]:
+def spending(
+    request: Request, model: str, usages: Mapping[int, Usage]
+) -> Generator[None, None, None]:
     """Counts the usages at the end of the block, whatever they hold by then."""
     try:
         yield
     finally:
+        describe("chat", model, usages.values())
         spend(request, sum(usage["total_tokens"] for usage in usages.values()))
 
 

@@ -37,6 +37,7 @@ from fastchat.serve.cluster.transport import new_client
 from fastchat.serve.draining import Drain, DrainGate
 from fastchat.serve.metrics import add_metrics_route
 from fastchat.serve.streaming import StreamBody, while_connected
+from fastchat.serve.tracing import telemetry
 from fastchat.serve.wire_errors import install_wire_errors
 from fastchat.serve.worker.peer_styles import style_number
 from fastchat.serve.worker.registrar import Registrar
@@ -90,7 +91,13 @@ def create_worker_app(
 
 def worker_app(worker: WorkerFace) -> FastAPI:
     """Any worker as an ASGI application, which closes it when it shuts down."""
-    app = FastAPI(title="FastChat worker", lifespan=_lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="FastChat worker",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=telemetry(),
+    )
     app.state.worker = worker
     install_wire_errors(app)
     app.add_middleware(DrainGate, drain=worker.drain, is_work=_WORK.__contains__, refusal=_leaving)
