@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 # Asked for by name when a user switches it on.
 OPTIONAL = {"modelscope"}
-EXTRAS = {"model_worker", "webui", "train", "llm_judge", "dev", "all"}
+EXTRAS = {"model_worker", "webui", "train", "llm_judge", "dev", "all", "otel"}
 
 
 @pytest.fixture(scope="module")
