@@ -144,7 +144,7 @@ class EngineCore:
             if not any(work.sequence.embeds for work in works):
                 return self.network.forward(step, step.logit_rows), []
             states = self.network.forward(step)
-            parts = torch.split(states, step.sizes)
+            parts = torch.split(states, list(step.sizes))
             embedded = [(w, part) for w, part in _with(works, parts) if w.sequence.embeds]
             return states[step.logit_rows], embedded
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class Step:
         if device.type == "cpu":
             return self
         values = ((each.name, getattr(self, each.name)) for each in fields(self))
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in values
             if isinstance(value, Tensor)
