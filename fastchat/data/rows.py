@@ -25,6 +25,7 @@ import enum
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 
 from fastchat.chat import ChatRenderer, Messages, RenderedPrompt
 from fastchat.data.sample import Sample
@@ -175,21 +176,49 @@ class RowBuilder:
             target: index of the answer among its messages, one of `targets`.
 
         Raises:
-            DataError: the model's template refuses the conversation; or the mode asks
-                where the earlier answers are, and template or tokenizer cannot tell.
+            DataError: see `rows`.
         """
-        answer = self._renderer.answer_ids(sample.messages[target]["content"])
+        return self._rows([(sample, target)])[0]
+
+    def rows(self, samples: Sequence[Sample]) -> list[list[Row | None]]:
+        """Of each sample the rows of its targets, tokenised together; None as in `row`.
+
+        Raises:
+            DataError: the model's template refuses a conversation; or the mode asks where
+                the earlier answers are, and template or tokenizer cannot tell.
+        """
+        targets = [self.targets(sample) for sample in samples]
+        ends = [(sample, end) for sample, own in zip(samples, targets, strict=True) for end in own]
+        rows = iter(self._rows(ends))
+        return [list(islice(rows, len(own))) for own in targets]
+
+    def _rows(self, ends: Sequence[tuple[Sample, int]]) -> list[Row | None]:
+        answers = self._renderer.all_answer_ids(
+            [sample.messages[target]["content"] for sample, target in ends]
+        )
+        try:
+            prompts = self._renderer.render_all(
+                [sample.messages[:target] for sample, target in ends]
+            )
+        except RequestError:
+            prompts = [self._render(sample, sample.messages[:target]) for sample, target in ends]
+        return [
+            self._row(*end, prompt, answer)
+            for end, prompt, answer in zip(ends, prompts, answers, strict=True)
+        ]
+
+    def _row(
+        self, sample: Sample, target: int, prompt: RenderedPrompt, answer: list[int]
+    ) -> Row | None:
         room = self._max_length - len(answer)
-        first = sample.first_question
-        starts = range(first, target, 2)
-
-        def prompt_from(start: int) -> RenderedPrompt:
-            return self._render(sample, sample.messages[:first] + sample.messages[start:target])
-
-        start = first
-        prompt = prompt_from(start)
+        first = start = sample.first_question
         if len(prompt.ids) > room:
+
+            def prompt_from(start: int) -> RenderedPrompt:
+                return self._render(sample, sample.messages[:first] + sample.messages[start:target])
+
             # The fewer turns, the shorter: the first of them that leaves room is the one.
+            starts = range(first, target, 2)
             place = bisect_left(
                 starts, True, lo=1, key=lambda start: len(prompt_from(start).ids) <= room
             )
@@ -198,9 +227,10 @@ class RowBuilder:
             start = starts[place]
             prompt = prompt_from(start)
         labels, straddling = [IGNORED] * len(prompt.ids), 0
-        earlier = sample.messages[start + 1 : target : 2]
-        if self._mode is LossMode.EFFICIENT and any(m["content"].strip() for m in earlier):
-            labels, straddling = self._label_earlier_answers(prompt, sample)
+        if self._mode is LossMode.EFFICIENT:
+            earlier = sample.messages[start + 1 : target : 2]
+            if any(message["content"].strip() for message in earlier):
+                labels, straddling = self._label_earlier_answers(prompt, sample)
         return Row(
             sample_id=sample.id,
             input_ids=prompt.ids + answer,
