@@ -1,6 +1,6 @@
 """How long it takes to read, tokenise, mask and lay out a data file, against bare encoding.
 
-    YUAN2_TOKENIZER=FOLDER python playground/benchmark/tokenise.py [--rows 52000] [--json FILE]
+    YUAN2_TOKENIZER=FOLDER python playground/benchmark/tokenise.py [--rows 52000] [--json]
 
 `bare` is SentencePiece's own `encode` of the same texts on two threads. `ours` reads the
 JSON file, checks it, builds the rows and writes the Arrow file; `cached` is the second
@@ -182,12 +182,12 @@ def _cpu_seconds() -> float:
 
 
 def main() -> None:
-    """Prints a table; writes JSON where it is asked for."""
+    """Prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=52_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -196,6 +196,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         results = measure(Path(name), args.rows, args.rounds)
         results["growth"] = growth(Path(name), args.sizes)
+    if args.json:
+        print(json.dumps(results, indent=2))
+        return
     for title, values in results.items():
         if title == "growth":
             for rows, facts in values.items():
@@ -204,8 +207,6 @@ def main() -> None:
             print(
                 f"{title:20} {values['median']:8.2f}  ({values['min']:.2f} to {values['max']:.2f})"
             )
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much faster this project trains than upstream's way, measured side by side.
 
-    python playground/benchmark/train.py [--geometry T M] [--data single 8 16] [--json FILE]
+    python playground/benchmark/train.py [--geometry T M] [--data single 8 16] [--json]
 
 Upstream's way is reproduced on the very same network: one sample a row, every row padded to
 1024 tokens, logits of every token, batches of 4, and k full rows of a k-turn conversation.
@@ -32,7 +32,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -290,7 +289,7 @@ def sanity(geometry: str, steps: Sequence[Step], backends: Backends) -> dict[str
 
 
 def main() -> None:
-    """Prints a table; writes JSON where it is asked for."""
+    """Prints a table, or JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -300,7 +299,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=2048, help="in a row of ours")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     backends = Backends(args.backend)
@@ -314,11 +313,10 @@ def main() -> None:
             theirs = Way(data.learned_a_row / LENGTH, iter(()), steps)
             found = summary(data, ways[kind], theirs, backends)
             results[geometry][data.name] = found
-        report(geometry, results[geometry])
-    results["gflops"] = {name: peak / 1e9 for name, peak in backends.peaks.items()}
-    print(f"\nproducts, GFLOP/s: {results['gflops']}")
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        if not args.json:
+            report(geometry, results[geometry])
+    results["gflops"] = {name: round(peak / 1e9, 1) for name, peak in backends.peaks.items()}
+    print(json.dumps(results, indent=2) if args.json else f"\nGFLOP/s: {results['gflops']}")
 
 
 def report(geometry: str, found: Mapping[str, Any]) -> None:
