@@ -19,6 +19,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from fastchat.errors import TrainingError
 from fastchat.model import YuanConfig
+from fastchat.model.forest import mask_for_forest
 from fastchat.train.batch_counts import count
 from fastchat.train.checkpoints import (
     STATE_FILE,
@@ -89,8 +90,7 @@ class YuanTrainer(Trainer):
         """The loss of a batch, as a share of the whole step's where that is counted."""
         inputs = {name: value for name, value in inputs.items() if name != "item_ids"}
         if "forest" in inputs and not self._is_yuan:
-            # Four dimensions say that there is nothing to be made of it: the forest is the mask.
-            inputs["attention_mask"] = inputs["input_ids"].new_ones(1, 1, 1, 1)
+            inputs["attention_mask"] = mask_for_forest(inputs["input_ids"])
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def training_step(
