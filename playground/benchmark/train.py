@@ -1,6 +1,6 @@
 """How much faster this project trains than upstream's way, measured side by side.
 
-    python playground/benchmark/train.py [--geometry T M] [--data single 8 16] [--json]
+    python playground/benchmark/train.py [--geometry T M] [--data single 2 4 8 16] [--json]
 
 Upstream's way is reproduced on the very same network: one sample a row, every row padded to
 1024 tokens, logits of every token, batches of 4, and k full rows of a k-turn conversation.
@@ -54,6 +54,8 @@ GEOMETRIES = {"T": (256, 4, 4), "M": (1024, 8, 16)}
 BACKENDS = ("same", "shipped", "bf16")
 DATA: dict[str, Callable[[], Conversations]] = {
     "single": lambda: single_turn(1000),
+    "2": lambda: multi_turn(500, 2, mean=55),
+    "4": lambda: multi_turn(250, 4, mean=55),
     "8": lambda: multi_turn(125, 8, mean=55),
     "16": lambda: multi_turn(60, 16, mean=28),
 }
@@ -247,6 +249,7 @@ def summary(
     result: dict[str, Any] = {
         "tokens_a_row": data.tokens_a_row,
         "learned_a_row": data.learned_a_row,
+        "shared": 1 - sum(map(len, data.trees())) / data.tokens,
         "learned_tokens_per_second": {},
         "ratios": {},
         "MFU": {},
@@ -294,7 +297,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--geometry", nargs="+", choices=GEOMETRIES, default=["T"])
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--data", nargs="+", choices=DATA, default=["single", "8", "16"])
     parser.add_argument("--backend", nargs="+", choices=BACKENDS, default=["same", "shipped"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=2048, help="in a row of ours")
@@ -329,7 +332,7 @@ def report(geometry: str, found: Mapping[str, Any]) -> None:
             continue
         print(
             f"\n  {kind}: rows of {values['tokens_a_row']:.0f} tokens,"
-            f" {values['learned_a_row']:.0f} learned"
+            f" {values['learned_a_row']:.0f} learned, {values['shared']:.0%} shared"
         )
         for title, digits in (("learned_tokens_per_second", 1), ("ratios", 2), ("MFU", 3)):
             for name, row in values[title].items():
