@@ -52,9 +52,9 @@ class ChatRenderer(Protocol):
         """The ids that the model is to write for an answer, its end token included."""
         ...
 
-    def render_all(self, prompts: Sequence[Messages]) -> list[RenderedPrompt]:
-        """`render` of each; cheaper where a tokenizer takes many texts at once."""
-        return [self.render(messages) for messages in prompts]
+    def all_prompt_ids(self, prompts: Sequence[Messages]) -> list[list[int]]:
+        """`render(...).ids` of each; cheaper where a tokenizer takes many texts at once."""
+        return [self.render(messages).ids for messages in prompts]
 
     def all_answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
         """`answer_ids` of each, likewise."""
@@ -83,30 +83,39 @@ class YuanChatRenderer(ChatRenderer):
         Raises:
             RequestError: no messages, an unknown role, or no user or assistant message.
         """
-        return self.render_all([messages])[0]
+        pieces = render_yuan2(messages)
+        spans, start = [], 0
+        for piece in pieces:
+            end = start + len(piece.text)
+            if piece.owner is not None:
+                spans.append(Span(start, end, messages[piece.owner]["role"], piece.owner))
+            start = end
+        text = "".join(piece.text for piece in pieces)
+        return RenderedPrompt(self._encode([pieces])[0], text, spans)
 
     def answer_ids(self, answer: str) -> list[int]:
         """The stripped answer as plain text, and `<eod>`."""
         return self.all_answer_ids([answer])[0]
 
-    def render_all(self, prompts: Sequence[Messages]) -> list[RenderedPrompt]:
-        """See `ChatRenderer.render_all`."""
-        laid_out = [render_yuan2(messages) for messages in prompts]
-        runs = [_runs(pieces) for pieces in laid_out]
-        typed = iter(self._typed([run for own in runs for run in own if run is not None]))
-        rendered = []
-        for messages, pieces, own in zip(prompts, laid_out, runs, strict=True):
-            ids: list[int] = []
-            for run in own:
-                ids += (self._answer,) if run is None else next(typed)
-            text = "".join([piece.text for piece in pieces])
-            rendered.append(RenderedPrompt(ids, text, _spans(pieces, messages)))
-        return rendered
+    def all_prompt_ids(self, prompts: Sequence[Messages]) -> list[list[int]]:
+        """See `ChatRenderer.all_prompt_ids`."""
+        return self._encode([render_yuan2(messages) for messages in prompts])
 
     def all_answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
         """See `ChatRenderer.all_answer_ids`."""
         typed = self._typed([answer.strip() for answer in answers])
         return [[*ids, self._end] for ids in typed]
+
+    def _encode(self, prompts: Sequence[Sequence[Piece]]) -> list[list[int]]:
+        runs = [_runs(pieces) for pieces in prompts]
+        typed = iter(self._typed([run for own in runs for run in own if run is not None]))
+        encoded = []
+        for own in runs:
+            ids: list[int] = []
+            for run in own:
+                ids += (self._answer,) if run is None else next(typed)
+            encoded.append(ids)
+        return encoded
 
     def _typed(self, texts: list[str]) -> list[list[int]]:
         parse = self._parse_special
@@ -132,16 +141,6 @@ def _runs(pieces: Sequence[Piece]) -> list[str | None]:
         runs += ["".join(typed), None] if typed else [None]
         typed = []
     return [*runs, "".join(typed)] if typed else runs
-
-
-def _spans(pieces: Sequence[Piece], messages: Messages) -> list[Span]:
-    spans, start = [], 0
-    for piece in pieces:
-        end = start + len(piece.text)
-        if piece.owner is not None:
-            spans.append(Span(start, end, messages[piece.owner]["role"], piece.owner))
-        start = end
-    return spans
 
 
 class JinjaChatRenderer(ChatRenderer):

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 
-from fastchat.chat import ChatRenderer, Messages, RenderedPrompt
+from fastchat.chat import ChatRenderer, RenderedPrompt
 from fastchat.data.sample import Sample
 from fastchat.errors import DataError, RequestError
 from fastchat.prompt_styles import YUAN2_ANSWER, Span
@@ -197,51 +197,52 @@ class RowBuilder:
             [sample.messages[target]["content"] for sample, target in ends]
         )
         try:
-            prompts = self._renderer.render_all(
+            prompts = self._renderer.all_prompt_ids(
                 [sample.messages[:target] for sample, target in ends]
             )
         except RequestError:
-            prompts = [self._render(sample, sample.messages[:target]) for sample, target in ends]
+            prompts = [self._render(*end).ids for end in ends]
         return [
             self._row(*end, prompt, answer)
             for end, prompt, answer in zip(ends, prompts, answers, strict=True)
         ]
 
-    def _row(
-        self, sample: Sample, target: int, prompt: RenderedPrompt, answer: list[int]
-    ) -> Row | None:
+    def _row(self, sample: Sample, target: int, prompt: list[int], answer: list[int]) -> Row | None:
         room = self._max_length - len(answer)
         first = start = sample.first_question
-        if len(prompt.ids) > room:
-
-            def prompt_from(start: int) -> RenderedPrompt:
-                return self._render(sample, sample.messages[:first] + sample.messages[start:target])
-
+        if len(prompt) > room:
             # The fewer turns, the shorter: the first of them that leaves room is the one.
             starts = range(first, target, 2)
             place = bisect_left(
-                starts, True, lo=1, key=lambda start: len(prompt_from(start).ids) <= room
+                starts,
+                True,
+                lo=1,
+                key=lambda start: len(self._render(sample, target, start).ids) <= room,
             )
             if place == len(starts):
                 return None
             start = starts[place]
-            prompt = prompt_from(start)
-        labels, straddling = [IGNORED] * len(prompt.ids), 0
+            prompt = self._render(sample, target, start).ids
+        labels, straddling = [IGNORED] * len(prompt), 0
         if self._mode is LossMode.EFFICIENT:
             earlier = sample.messages[start + 1 : target : 2]
             if any(message["content"].strip() for message in earlier):
-                labels, straddling = self._label_earlier_answers(prompt, sample)
+                rendered = self._render(sample, target, start)
+                labels, straddling = self._label_earlier_answers(rendered, sample)
         return Row(
             sample_id=sample.id,
-            input_ids=prompt.ids + answer,
+            input_ids=prompt + answer,
             labels=labels + answer,
             dropped_turns=start - first,
             straddling=straddling,
         )
 
-    def _render(self, sample: Sample, messages: Messages) -> RenderedPrompt:
+    def _render(self, sample: Sample, target: int, start: int | None = None) -> RenderedPrompt:
+        """What stands before an answer, from the turn `start` on if it is given."""
+        first = sample.first_question
+        start = first if start is None else start
         try:
-            return self._renderer.render(messages)
+            return self._renderer.render(sample.messages[:first] + sample.messages[start:target])
         except RequestError as error:
             raise DataError(f"Sample {sample.id!r} cannot be rendered: {error}") from error
 
