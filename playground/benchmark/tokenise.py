@@ -8,8 +8,9 @@ time. `three passes` is upstream's way on a sample of the rows, scaled: each con
 padded to 1024 tokens, each round again, each question again, one by one through
 transformers' general tokenizer code. All take turns; medians of the rounds.
 
-`growth` builds files of growing size, each in a process of its own: CPU time a row, what
-memory that took at most beyond what stood before, and what its building processes held.
+`growth` builds files of growing size, each in a process of its own and on one core, as work on
+two takes longer on each: CPU time a row, and what memory that took at most beyond what stood
+before. Its time against the least is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -133,26 +134,36 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def growth(folder: Path, sizes: list[int]) -> dict[str, dict[str, float]]:
-    """CPU time a row and peak memory, for files of growing size."""
-    result = {}
-    for rows in sizes:
-        path = folder / f"{rows}.json"
+def growth(folder: Path, sizes: list[int], rounds: int) -> dict[str, dict[str, Any]]:
+    """CPU time a row and memory, for files of growing size, in turns."""
+    paths = {rows: folder / f"{rows}.json" for rows in sizes}
+    for rows, path in paths.items():
         write_data(path, rows)
-        command = [sys.executable, __file__, "--one", str(path)]
-        environment = {**os.environ, "FASTCHAT_CACHE": str(folder / "growing")}
-        found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-        result[str(rows)] = json.loads(found.stdout.splitlines()[-1])
-    least = min(facts["cpu_us_a_row"] for facts in result.values())
-    for facts in result.values():
-        facts["cpu_against_least"] = facts["cpu_us_a_row"] / least
-    return result
+    taken: dict[int, list[dict[str, float]]] = {rows: [] for rows in sizes}
+    for number in range(rounds):
+        environment = {**os.environ, "FASTCHAT_CACHE": str(folder / f"growing{number}")}
+        for rows, path in paths.items():
+            command = [sys.executable, __file__, "--one", str(path)]
+            found = subprocess.run(command, env=environment, check=True, capture_output=True)
+            taken[rows].append(json.loads(found.stdout.splitlines()[-1]))
+    first = taken[sizes[0]]
+    return {
+        str(rows): {
+            "cpu_us_a_row": _spread([facts["cpu_us_a_row"] for facts in found]),
+            f"cpu against {sizes[0]} rows": _spread(
+                [a["cpu_us_a_row"] / b["cpu_us_a_row"] for a, b in zip(found, first, strict=True)]
+            ),
+            "grown_mb": _spread([facts["grown_mb"] for facts in found]),
+        }
+        for rows, found in taken.items()
+    }
 
 
 def one(path: Path) -> None:
     """Builds one file; prints what it cost beyond what loading tokenizer and libraries did."""
     import pyarrow.ipc  # noqa: F401
 
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from fastchat.model import load_tokenizer
 
     tokenizer = load_tokenizer(os.environ["YUAN2_TOKENIZER"])
@@ -165,7 +176,6 @@ def one(path: Path) -> None:
     facts = {
         "cpu_us_a_row": (_cpu_seconds() - cpu) / len(items) * 1e6,
         "grown_mb": _peak_mb() - base,
-        "child_peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
     }
     print(json.dumps(facts))
 
@@ -195,18 +205,22 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         results = measure(Path(name), args.rows, args.rounds)
-        results["growth"] = growth(Path(name), args.sizes)
+        results["growth"] = growth(Path(name), args.sizes, args.rounds) if args.sizes else {}
     if args.json:
         print(json.dumps(results, indent=2))
         return
     for title, values in results.items():
         if title == "growth":
             for rows, facts in values.items():
-                print(f"{rows:>8} rows: " + ", ".join(f"{k} {v:.2f}" for k, v in facts.items()))
+                for fact, row in facts.items():
+                    show(f"{rows} rows, {fact}", row)
         else:
-            print(
-                f"{title:20} {values['median']:8.2f}  ({values['min']:.2f} to {values['max']:.2f})"
-            )
+            show(title, values)
+
+
+def show(title: str, row: dict[str, float]) -> None:
+    """Prints a median with its range."""
+    print(f"{title:42} {row['median']:9.2f}  ({row['min']:.2f} to {row['max']:.2f})")
 
 
 if __name__ == "__main__":
