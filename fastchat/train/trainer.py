@@ -6,6 +6,7 @@ Imports torch and transformers. How items become batches is the collator's affai
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -226,10 +227,11 @@ class YuanTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             yield self._staging
         except (OSError, RuntimeError, SafetensorError) as error:
+            free_mb = shutil.disk_usage(folder).free / 1e6
             if self.args.should_save:
                 clear_staging(folder)
             raise TrainingError(
-                f"{what} could not be saved in {folder}: {error}",
+                f"{what} could not be saved in {folder}, with {free_mb:.0f} MB free there: {error}",
                 hint="Checkpoints before it are whole; the same command goes on from the last.",
             ) from error
         finally:
