@@ -15,22 +15,22 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
-from fastchat.engine.adapters import merged, read_adapter
 from fastchat.engine.answer import Vocabulary
-from fastchat.engine.blocks import BlockPool
+from fastchat.engine.batching.blocks import BlockPool
+from fastchat.engine.batching.core import EngineCore
 from fastchat.engine.continuous import ContinuousEngine
-from fastchat.engine.core import EngineCore
 from fastchat.engine.lookup import Drafter
-from fastchat.engine.memory import cache_blocks
 from fastchat.engine.native.kernels import Kernels, unavailable_reason
 from fastchat.engine.native.library import ThreadPool
 from fastchat.engine.native.packed import PackedKind
-from fastchat.engine.native_ops import NativeOps
-from fastchat.engine.network import Network, Ops
+from fastchat.engine.network.adapters import merged, read_adapter
+from fastchat.engine.network.memory import cache_blocks
+from fastchat.engine.network.native_ops import NativeOps
+from fastchat.engine.network.torch_ops import TorchOps
+from fastchat.engine.network.yuan import Network, Ops
 from fastchat.engine.sampling import BatchSampler
 from fastchat.engine.settings import EngineSettings
 from fastchat.engine.structured import Grammars
-from fastchat.engine.torch_ops import TorchOps
 from fastchat.errors import CheckpointError, FastChatError, SettingsError
 from fastchat.model.configuration_yuan import YuanConfig
 from fastchat.model.file_pages import forget_pages

@@ -17,9 +17,9 @@ from engine_machine import config_of
 
 import fastchat
 from fastchat.engine.base import GenerationRequest, SamplingParams
+from fastchat.engine.batching.scheduler import Limits
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.loading import load_served_model
-from fastchat.engine.scheduler import Limits
 from fastchat.engine.settings import EngineSettings
 from fastchat.model.published_weights import published_shapes
 from fastchat.model.tokenizer_loading import load_tokenizer

@@ -26,9 +26,9 @@ from transformers import set_seed
 
 import fastchat
 from fastchat.engine.base import GenerationRequest, Grammar, SamplingParams
+from fastchat.engine.batching.scheduler import Limits
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.loading import load_served_model
-from fastchat.engine.scheduler import Limits
 from fastchat.engine.settings import EngineSettings
 from fastchat.errors import FastChatError
 from fastchat.model import YuanConfig, YuanForCausalLM, load_tokenizer

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from fastchat.engine.base import GenerationRequest, SamplingParams
+from fastchat.engine.batching.scheduler import Limits
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.loading import load_served_model
 from fastchat.engine.lookup import Drafter
-from fastchat.engine.scheduler import Limits
 from fastchat.engine.settings import EngineSettings, Quantization
 from fastchat.errors import DeadlineError, GenerationError, OverloadedError
 

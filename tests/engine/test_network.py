@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file
 
 from fastchat.engine.base import GenerationRequest, SamplingParams
-from fastchat.engine.blocks import BlockPool
-from fastchat.engine.decode_graphs import DecodeGraphs
+from fastchat.engine.batching.blocks import BlockPool
+from fastchat.engine.batching.scheduler import Limits, Scheduler
+from fastchat.engine.batching.sequence import Sequence
+from fastchat.engine.batching.step import lay_out
 from fastchat.engine.native.kernels import Kernels
-from fastchat.engine.native_ops import NativeOps
-from fastchat.engine.network import Network, Ops
-from fastchat.engine.scheduler import Limits, Scheduler
-from fastchat.engine.sequence import Sequence
-from fastchat.engine.step import lay_out
-from fastchat.engine.torch_ops import TorchOps
+from fastchat.engine.network.decode_graphs import DecodeGraphs
+from fastchat.engine.network.native_ops import NativeOps
+from fastchat.engine.network.torch_ops import TorchOps
+from fastchat.engine.network.yuan import Network, Ops
 from fastchat.model import YuanConfig
 from fastchat.model.weight_files import WeightFiles
 

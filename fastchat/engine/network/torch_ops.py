@@ -13,11 +13,11 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
-from fastchat.engine.decode_graphs import DecodeGraphs, Layers, record_on_cuda
-from fastchat.engine.step import Step
+from fastchat.engine.batching.step import Step
+from fastchat.engine.network.decode_graphs import DecodeGraphs, Layers, record_on_cuda
 
 if TYPE_CHECKING:
-    from fastchat.engine.network import Network
+    from fastchat.engine.network.yuan import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class TorchCache:
 
 
 class TorchOps:
-    """See `fastchat.engine.network.Ops`.
+    """See `fastchat.engine.network.yuan.Ops`.
 
     Args:
         device: to compute on.

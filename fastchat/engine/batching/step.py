@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastchat.engine.scheduler import Work
+from fastchat.engine.batching.scheduler import Work
 
 _NOTHING, _STORED = -1, -2
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastchat.engine.step import Step
+from fastchat.engine.batching.step import Step
 
 Layers = Callable[[Tensor, Step, Tensor | None], Tensor]
 """From states (T, H), the step and the wanted rows to states (Q, H), through all layers."""

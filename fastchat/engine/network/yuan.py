@@ -17,9 +17,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from fastchat.engine.adapters import Adapter, Stack, stack
-from fastchat.engine.decode_graphs import Layers
-from fastchat.engine.step import Step
+from fastchat.engine.batching.step import Step
+from fastchat.engine.network.adapters import Adapter, Stack, stack
+from fastchat.engine.network.decode_graphs import Layers
 from fastchat.model.configuration_yuan import YuanConfig
 from fastchat.model.local_filter import FILTER_NORM_EPS
 from fastchat.model.published_weights import layer_shapes

@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastchat.engine.decode_graphs import Layers
+from fastchat.engine.batching.step import Step
 from fastchat.engine.native.kernels import Kernels
 from fastchat.engine.native.layers import LayerParts, LayerStack
 from fastchat.engine.native.packed import PackedKind, PackedMatrix
-from fastchat.engine.network import Layer, LayerCache, Network
-from fastchat.engine.step import Step
+from fastchat.engine.network.decode_graphs import Layers
+from fastchat.engine.network.yuan import Layer, LayerCache, Network
 from fastchat.model.local_filter import FILTER_NORM_EPS
 
 Cache = tuple[Tensor, Tensor]
 
 
 class NativeOps:
-    """See `fastchat.engine.network.Ops`.
+    """See `fastchat.engine.network.yuan.Ops`.
 
     Args:
         kernels: with the threads to use.
