@@ -20,7 +20,8 @@ from fastchat.engine.batching.blocks import BlockPool
 from fastchat.engine.batching.core import EngineCore
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.lookup import Drafter
-from fastchat.engine.native.kernels import Kernels, unavailable_reason
+from fastchat.engine.native.availability import unavailable_reason
+from fastchat.engine.native.kernels import Kernels
 from fastchat.engine.native.library import ThreadPool
 from fastchat.engine.native.packed import PackedKind
 from fastchat.engine.network.adapters import merged, read_adapter

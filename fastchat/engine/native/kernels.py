@@ -8,18 +8,14 @@ in a crowd. T and M count rows, H and C widths, N heads, D a head's width.
 from __future__ import annotations
 
 import ctypes
-import functools
-import logging
 
 import torch
 
-from fastchat.engine.native.build import NativeUnavailableError
 from fastchat.engine.native.library import ThreadPool, bind, checked
 from fastchat.engine.native.packed import KINDS, SOURCE_DTYPES, PackedKind, PackedMatrix
 
-logger = logging.getLogger(__name__)
-
 BLOCK_SIZE = 16
+
 _WIDEST = 1024
 _CACHE_DTYPES = (torch.float32, torch.bfloat16)
 _TYPES: dict[str, type] = {
@@ -40,26 +36,6 @@ _SIGNATURES = {
     "rope_store": "pplplplppllllipplp i",
     "attend": "ppllppilpppllllpf i",
 }
-
-
-def unavailable_reason() -> str | None:
-    """Why the kernels cannot be used here; None if they can. The first call compiles and checks.
-
-    Logs the reason once.
-    """
-    return _unavailable_reason()
-
-
-@functools.cache
-def _unavailable_reason() -> str | None:
-    from fastchat.engine.native.self_check import check
-
-    try:
-        check(Kernels(1))
-    except NativeUnavailableError as error:
-        logger.warning("the engine uses torch's own operations, which are slower: %s", error)
-        return str(error)
-    return None
 
 
 class Kernels:

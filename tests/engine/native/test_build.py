@@ -78,7 +78,8 @@ def test_no_compiler(monkeypatch):
 def test_the_reason_is_told_once_to_whoever_falls_back():
     script = (
         "import logging; logging.basicConfig(); "
-        "from fastchat.engine.native.kernels import unavailable_reason as why; why(); print(why())"
+        "from fastchat.engine.native.availability import unavailable_reason as why; "
+        "why(); print(why())"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
