@@ -37,10 +37,21 @@ def comma_list(text: str) -> list[str]:
 
 def at_least_one(text: str) -> int:
     """Reads a count of at least 1."""
+    return _whole_number(text, 1)
+
+
+def natural(text: str) -> int:
+    """Reads a count that may be 0."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"is {text!r}; a whole number of at least 1 is needed")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(
+            f"is {text!r}; a whole number of at least {least} is needed"
+        )
     return value

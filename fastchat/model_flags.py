@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 
+from fastchat.engine_flags import add_engine_args
 from fastchat.errors import SettingsError
 from fastchat.flag_types import at_least_one, comma_list
 from fastchat.utils import DTYPES
@@ -53,6 +54,7 @@ def add_model_args(parser: argparse.ArgumentParser) -> None:
         else:
             kind = int if isinstance(default, int) else str
             add(flag, type=kind, default=default, help=argparse.SUPPRESS)
+    add_engine_args(parser)
 
 
 def check_model_args(args: argparse.Namespace) -> None:
@@ -66,7 +68,7 @@ def check_model_args(args: argparse.Namespace) -> None:
             flag = "--" + name.replace("_", "-")
             raise SettingsError(
                 f"{flag} belongs to a quantiser or engine that does not serve Yuan2.",
-                hint="To save memory use --load-8bit.",
+                hint="To save memory use --quantization or --load-8bit.",
                 param=flag,
             )
     if args.cpu_offloading:

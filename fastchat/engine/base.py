@@ -177,7 +177,8 @@ class Engine(Protocol):
 
         Raises:
             ContextOverflowError: the prompt, or the prompt plus max_new_tokens, is too long.
-            RequestError: an empty prompt or a sampling value out of range.
+            RequestError: an empty prompt, a sampling value out of range, or an adapter that
+                is not loaded.
             OverloadedError: too many requests wait already.
             GenerationError: this request failed; the engine goes on.
         """
@@ -194,6 +195,28 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """Current load."""
+        ...
+
+    @property
+    def adapters(self) -> Sequence[str]:
+        """Names of the loaded adapters, which requests may ask for."""
+        ...
+
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """Loads a LoRA adapter, so that requests may name it; others go on meanwhile.
+
+        Raises:
+            RequestError: the name is taken, or this engine serves no adapters.
+            CheckpointError: no adapter there, or another model's.
+        """
+        ...
+
+    async def unload_adapter(self, name: str) -> None:
+        """Takes an adapter out. Requests that have begun with it are completed with it.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
         ...
 
     async def close(self) -> None:

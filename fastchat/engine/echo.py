@@ -104,6 +104,7 @@ class EchoEngine:
         self._context_length = context_length
         self._end_ids = tuple(end_ids)
         self._running = 0
+        self._adapters: dict[str, str] = {}
 
     @property
     def context_length(self) -> int:
@@ -113,6 +114,22 @@ class EchoEngine:
     def stats(self) -> EngineStats:
         """See `Engine.stats`."""
         return EngineStats(running=self._running)
+
+    @property
+    def adapters(self) -> Sequence[str]:
+        """See `Engine.adapters`."""
+        return list(self._adapters)
+
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """Takes the name; there is nothing to load."""
+        if name in self._adapters:
+            raise RequestError(f"An adapter named {name} is loaded already.", param="name")
+        self._adapters[name] = folder
+
+    async def unload_adapter(self, name: str) -> None:
+        """See `Engine.unload_adapter`."""
+        if self._adapters.pop(name, None) is None:
+            raise RequestError(f"No adapter named {name} is loaded.", param="model")
 
     async def close(self) -> None:
         """See `Engine.close`."""

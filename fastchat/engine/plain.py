@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -18,16 +18,19 @@ from torch import Tensor
 
 from fastchat.constants import ErrorCode
 from fastchat.engine import sampling
+from fastchat.engine.answer import Answer, Vocabulary
 from fastchat.engine.base import (
     EngineStats,
-    FinishReason,
     GenerationEvent,
     GenerationRequest,
+    Grammar,
+    SamplingParams,
     TokenLogprob,
 )
-from fastchat.engine.stop import StopMatcher
-from fastchat.errors import ContextOverflowError, FastChatError, GenerationError, RequestError
-from fastchat.model.text_stream import REPLACEMENT, TextStream
+from fastchat.engine.room import answer_budget, check_row
+from fastchat.engine.sampling import BatchSampler, Row, RowState, token_logprobs
+from fastchat.engine.structured import GrammarMatcher, Grammars
+from fastchat.errors import FastChatError, GenerationError, RequestError
 
 _DONE = object()
 
@@ -37,32 +40,26 @@ class PlainEngine:
 
     Args:
         model: a causal language model in eval mode.
-        text_stream: makes a decoder for one answer, special tokens left out.
-        token_text: the text of single tokens, for log-probabilities.
-        end_ids: the model's own end tokens.
-        special_ids: special tokens by their text; as stop strings they match by id.
+        vocabulary: of the model.
         context_length: prompt plus answer, in tokens, at most.
+        grammars: compiles what answers have to look like; None refuses it.
         concurrency: requests that run at once; others wait.
     """
 
     def __init__(
         self,
         model: Any,
+        vocabulary: Vocabulary,
         *,
-        text_stream: Callable[[], TextStream],
-        token_text: Callable[[int], str],
-        end_ids: Sequence[int],
-        special_ids: Mapping[str, int],
         context_length: int,
+        grammars: Grammars | None = None,
         concurrency: int = 8,
     ) -> None:
         self._model = model
-        self._text_stream = text_stream
-        self._token_text = token_text
-        self._end_ids = frozenset(end_ids)
-        self._special_ids = special_ids
+        self._vocabulary = vocabulary
+        self._grammars = grammars
+        self._sampler = BatchSampler(vocabulary.size)
         self._context_length = context_length
-        self._vocab_size: int = model.config.vocab_size
         self._step = threading.Lock()
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="generate")
         self._limit = asyncio.Semaphore(concurrency)
@@ -77,13 +74,33 @@ class PlainEngine:
         """See `Engine.stats`."""
         return EngineStats(running=self._running, waiting=self._waiting)
 
+    @property
+    def adapters(self) -> Sequence[str]:
+        """See `Engine.adapters`; there are never any."""
+        return ()
+
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """Refuses: one model is all that there is here."""
+        raise RequestError(
+            f"The adapter {name} in {folder} cannot be loaded beside this model.",
+            hint="Serve it as a model of its own: --model-path ADAPTER.",
+        )
+
+    async def unload_adapter(self, name: str) -> None:
+        """Refuses, as there is none."""
+        raise _no_adapter(name)
+
     async def close(self) -> None:
         """See `Engine.close`."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._sampler.close()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """See `Engine.generate`."""
-        budget = self._budget(request)
+        sampling.check(request.sampling, self._vocabulary.size)
+        if request.adapter is not None:
+            raise _no_adapter(request.adapter)
+        budget = answer_budget(request, self._vocabulary.size, self._context_length)
         self._waiting += 1
         try:
             await self._limit.acquire()
@@ -101,38 +118,9 @@ class PlainEngine:
     async def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         """See `Engine.embed`."""
         for row in batch:
-            if not row:
-                raise RequestError("An input to embed is empty.", param="input")
-            if len(row) > self._context_length:
-                raise ContextOverflowError(
-                    f"An input of {len(row)} tokens exceeds the context of"
-                    f" {self._context_length} tokens.",
-                    param="input",
-                )
+            check_row(row, self._vocabulary.size, self._context_length)
         loop = asyncio.get_running_loop()
         return [await loop.run_in_executor(self._threads, self._embed, row) for row in batch]
-
-    def _budget(self, request: GenerationRequest) -> int:
-        """Tokens that may be generated."""
-        sampling.check(request.sampling, self._vocab_size)
-        size, wanted = len(request.prompt_ids), request.sampling.max_new_tokens
-        if not size:
-            raise RequestError("The prompt is empty; at least one token is needed.")
-        room = self._context_length - size
-        if room < 1:
-            raise ContextOverflowError(
-                f"The prompt has {size} tokens, but the model's context is"
-                f" {self._context_length} tokens, answer included.",
-                hint="Shorten the prompt.",
-            )
-        if wanted is not None and wanted > room:
-            raise ContextOverflowError(
-                f"The prompt has {size} tokens and {wanted} were asked for, but the model's"
-                f" context is {self._context_length} tokens.",
-                hint=f"Ask for at most {room} tokens, or shorten the prompt.",
-                param="max_tokens",
-            )
-        return room if wanted is None else wanted
 
     async def _in_thread(
         self, request: GenerationRequest, budget: int
@@ -174,14 +162,13 @@ class PlainEngine:
         """One event per token, in the calling thread."""
         params, prompt = request.sampling, list(request.prompt_ids)
         device = self._model.device
-        sampler = sampling.Sampler(params, prompt, device)
-        stream = self._text_stream()
-        matcher = StopMatcher([stop for stop in params.stop if stop not in self._special_ids])
-        end_ids = self._end_ids_of(request)
-        fed, cache, count = torch.tensor([prompt], device=device), None, 0
-        finish: FinishReason | None = None
-        while finish is None:
-            everything = params.prompt_logprobs is not None and count == 0
+        answer = Answer(request, self._vocabulary, budget)
+        state = RowState(
+            params, prompt, end_ids=answer.end_ids, matcher=self._matcher(params.grammar)
+        )
+        fed, cache, finished = torch.tensor([prompt], device=device), None, False
+        while not finished:
+            everything = params.prompt_logprobs is not None and cache is None
             with self._step, torch.inference_mode():
                 output = self._model(
                     input_ids=fed,
@@ -190,71 +177,37 @@ class PlainEngine:
                     logits_to_keep=0 if everything else 1,
                 )
                 logits = output.logits[0].float()  # (1 or prompt, V)
-                token = sampler.sample(logits[-1])
-            cache, fed = output.past_key_values, torch.tensor([[token]], device=device)
-            count += 1
-            ended = token in end_ids
-            last = ended or count == budget
-            piece = "" if ended else stream.push([token])
-            if last:  # what was held back comes out, but for the half of a character
-                piece += stream.finish().rstrip(REPLACEMENT)
-            text = matcher.push(piece)
-            if ended or matcher.stopped:
-                finish = "stop"
-            elif last:
-                finish = "length"
-            if finish is not None:
-                text += matcher.finish()
-            yield GenerationEvent(
-                text=text,
-                token_ids=(token,),
-                prompt_tokens=len(prompt),
-                completion_tokens=count,
-                finish_reason=finish,
-                logprobs=self._logprobs(logits[-1:], [token], params.logprobs),
-                prompt_logprobs=(
-                    self._prompt_logprobs(logits, prompt, params.prompt_logprobs)
-                    if everything
-                    else ()
-                ),
+                told = self._prompt_logprobs(logits, prompt, params) if everything else ()
+                (sampled,) = self._sampler.sample(logits[-1:].clone(), [Row(state)])
+            if sampled.error is not None:
+                raise sampled.error
+            cache, fed = output.past_key_values, torch.tensor([[sampled.token]], device=device)
+            state.accept(sampled.token)
+            event = answer.push(
+                sampled.token,
+                complete=state.complete,
+                logprobs=self._vocabulary.logprobs(sampled),
+                prompt_logprobs=told,
             )
+            finished = event.finish_reason is not None
+            yield event
 
-    def _end_ids_of(self, request: GenerationRequest) -> frozenset[int]:
-        params = request.sampling
-        named = {self._special_ids[stop] for stop in params.stop if stop in self._special_ids}
-        chosen = frozenset(params.stop_token_ids) | named
-        # Clients name the model's own end token as a matter of course.
-        return chosen - self._end_ids if params.ignore_eos else chosen | self._end_ids
-
-    def _logprobs(
-        self, logits: Tensor, tokens: Sequence[int], alternatives: int | None
-    ) -> tuple[TokenLogprob, ...]:
-        """Of tokens (n) under logits (n, V)."""
-        if alternatives is None:
-            return ()
-        logprobs = logits.log_softmax(dim=-1)
-        best = logprobs.topk(min(alternatives, self._vocab_size), dim=-1)
-        return tuple(
-            TokenLogprob(
-                token,
-                self._token_text(token),
-                float(row[token]),
-                tuple(
-                    (index, self._token_text(index), value)
-                    for index, value in zip(indices, values, strict=True)
-                ),
-            )
-            for token, row, indices, values in zip(
-                tokens, logprobs, best.indices.tolist(), best.values.tolist(), strict=True
-            )
-        )
+    def _matcher(self, grammar: Grammar | None) -> GrammarMatcher | None:
+        if grammar is None:
+            return None
+        if self._grammars is None:
+            raise RequestError("This model gives no answers of a given form.", param="grammar")
+        return self._grammars.compile(grammar)
 
     def _prompt_logprobs(
-        self, logits: Tensor, prompt: Sequence[int], alternatives: int | None
+        self, logits: Tensor, prompt: Sequence[int], params: SamplingParams
     ) -> tuple[TokenLogprob, ...]:
         """Of the prompt's tokens; the first has none."""
-        first = TokenLogprob(prompt[0], self._token_text(prompt[0]), None)
-        return (first, *self._logprobs(logits[:-1], prompt[1:], alternatives))
+        assert params.prompt_logprobs is not None
+        found = token_logprobs(logits[:-1], prompt[1:], params.prompt_logprobs)
+        named = self._vocabulary.logprob
+        rest = (named(token, *each) for token, each in zip(prompt[1:], found, strict=True))
+        return (named(prompt[0], None), *rest)
 
     def _embed(self, row: Sequence[int]) -> list[float]:
         with self._step, torch.inference_mode():
@@ -267,3 +220,7 @@ class PlainEngine:
             mean = output.hidden_states[-1][0].float().mean(dim=0)  # (S, H) -> (H,)
             unit: list[float] = torch.nn.functional.normalize(mean, dim=0).tolist()
         return unit
+
+
+def _no_adapter(name: str) -> RequestError:
+    return RequestError(f"No adapter named {name} is loaded; loaded are: none.", param="model")

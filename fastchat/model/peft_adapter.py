@@ -34,7 +34,7 @@ class PeftModelAdapter(BaseModelAdapter):
         """
         from peft import PeftModel
 
-        base_path = self._base_of(model_path)
+        base_path = base_of(model_path)
         base, tokenizer = self._adapter_of(base_path).load_model(base_path, from_pretrained_kwargs)
         try:
             model = PeftModel.from_pretrained(base, model_path)
@@ -46,19 +46,25 @@ class PeftModelAdapter(BaseModelAdapter):
 
     def get_default_conv_template(self, model_path: str) -> Conversation:
         """The base model's."""
-        base_path = self._base_of(model_path)
+        base_path = base_of(model_path)
         return self._adapter_of(base_path).get_default_conv_template(base_path)
 
     def get_chat_renderer(self, model_path: str, tokenizer: Any) -> ChatRenderer:
         """The base model's."""
-        base_path = self._base_of(model_path)
+        base_path = base_of(model_path)
         return self._adapter_of(base_path).get_chat_renderer(base_path, tokenizer)
 
-    def _base_of(self, model_path: str) -> str:
-        base = (read_json(model_path, "adapter_config.json") or {}).get("base_model_name_or_path")
-        if not base:
-            raise CheckpointError(
-                f"adapter_config.json in {model_path} names no base_model_name_or_path.",
-                hint="Add the path of the model that the adapter was trained on.",
-            )
-        return str(local_folder(base))
+
+def base_of(adapter: str) -> str:
+    """The folder of the model that an adapter was trained on.
+
+    Raises:
+        CheckpointError: the adapter does not say, or there is no such folder.
+    """
+    base = (read_json(adapter, "adapter_config.json") or {}).get("base_model_name_or_path")
+    if not base:
+        raise CheckpointError(
+            f"adapter_config.json in {adapter} names no base_model_name_or_path.",
+            hint="Add the path of the model that the adapter was trained on.",
+        )
+    return str(local_folder(base))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PORT = 21002
 CONTROLLER_ADDRESS = "http://localhost:21001"
+QUEUE_LIMIT = 512
+"""Requests in line at most, for workers whose engine has no line of its own."""
 
 
 def add_worker_flags(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +39,6 @@ def add_worker_flags(parser: argparse.ArgumentParser) -> None:
         "--limit-worker-concurrency",
         type=at_least_one,
         help="requests handed to the engine at once; as many as it takes if unset",
-    )
-    add(
-        "--queue-limit",
-        type=at_least_one,
-        default=512,
-        help="requests in line at most; further ones are refused with 429",
     )
     add(
         "--drain-seconds",
@@ -77,7 +73,7 @@ def settings_of(args: argparse.Namespace, port: int, names: list[str]) -> Worker
         controller_address=None if args.no_register else args.controller_address,
         controller_token=controller_token(),
         limit_worker_concurrency=args.limit_worker_concurrency,
-        queue_limit=args.queue_limit,
+        queue_limit=vars(args).get("max_waiting", QUEUE_LIMIT),
         drain_s=args.drain_seconds,
         stream_interval=args.stream_interval,
         embed_in_truncate=args.embed_in_truncate,

@@ -12,6 +12,7 @@ from transformers import set_seed
 import fastchat
 from fastchat.engine.loading import load_served_model
 from fastchat.engine.served import ServedModel
+from fastchat.engine.settings import EngineSettings
 from fastchat.model import YuanConfig, YuanForCausalLM, load_tokenizer
 
 
@@ -38,8 +39,17 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest_asyncio.fixture
-async def served(tiny_folder: Path) -> AsyncIterator[ServedModel]:
-    served = load_served_model(str(tiny_folder), device="cpu")
+ENGINES = {
+    "plain": EngineSettings(batched=False),
+    "torch": EngineSettings(native=False, cache_tokens=1024),
+    "native": EngineSettings(cache_tokens=1024, threads=1),
+}
+
+
+@pytest_asyncio.fixture(params=ENGINES)
+async def served(request: pytest.FixtureRequest, tiny_folder: Path) -> AsyncIterator[ServedModel]:
+    """The tiny model behind every engine that there is for it."""
+    settings = ENGINES[request.param]
+    served = load_served_model(str(tiny_folder), device="cpu", engine=settings)
     yield served
     await served.engine.close()

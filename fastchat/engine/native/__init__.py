@@ -1,0 +1,1 @@
+"""Kernels for processors, compiled on first use. Knows tensors, but no model and no request."""
