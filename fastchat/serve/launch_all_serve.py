@@ -24,6 +24,8 @@ _API = "fastchat.serve.openai_api_server"
 _WORKER_VALUES = (
     *("revision", "device", "num_gpus", "max_gpu_memory", "dtype"),
     *("model_names", "limit_worker_concurrency", "stream_interval", "conv_template"),
+    *("quantization", "kv_cache_tokens", "max_num_seqs", "max_num_batched_tokens"),
+    *("max_waiting", "draft_tokens", "threads"),
 )
 _WORKER_SWITCHES = ("load_8bit", "cpu_offloading", "no_register")
 

@@ -32,13 +32,32 @@ def parser() -> argparse.ArgumentParser:
     add = found.add_argument
     add("--model-names", type=comma_list, help="names to serve the model under, with commas")
     add("--conv-template", help="conversation template; the model's own if unset")
+    add(
+        "--lora-modules",
+        nargs="+",
+        type=_named_folder,
+        default=[],
+        metavar="NAME=FOLDER",
+        help="LoRA adapters to serve beside the model, each under a name of its own",
+    )
     add_model_args(found)
     return found
 
 
+def _named_folder(text: str) -> tuple[str, str]:
+    name, equals, folder = text.partition("=")
+    if not equals or not name or not folder:
+        raise argparse.ArgumentTypeError(f"is {text!r}; NAME=FOLDER is needed")
+    return name, folder
+
+
 def worker_settings(args: argparse.Namespace, port: int) -> WorkerSettings:
     """The settings that the flags describe; `port` is the bound one, should --port be 0."""
-    return settings_of(args, port, model_names(args.model_path, args.model_names))
+    from fastchat.serve.worker.worker import ServedAdapter
+
+    names = model_names(args.model_path, args.model_names)
+    adapters = {name: ServedAdapter(names[0], folder) for name, folder in args.lora_modules}
+    return settings_of(args, port, names, adapters)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

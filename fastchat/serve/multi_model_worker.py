@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastchat.errors import SettingsError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from fastchat.engine.served import ServedModel
+    from fastchat.serve.worker.worker import ServedAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,37 @@ def wishes(args: argparse.Namespace) -> list[ModelWish]:
     return found
 
 
+def with_adapters(
+    wished: Sequence[ModelWish],
+) -> tuple[list[ModelWish], dict[str, ServedAdapter]]:
+    """Tells models from adapters of models that are served too, which share their weights.
+
+    An adapter whose base is not among them is a model of its own.
+    """
+    from fastchat.serve.worker.worker import ServedAdapter
+
+    bases = {Path(wish.path).resolve(): wish.names[0] for wish in wished}
+    wholes: list[ModelWish] = []
+    adapters: dict[str, ServedAdapter] = {}
+    for wish in wished:
+        base = _base_of(Path(wish.path))
+        found = None if base is None else bases.get(base)
+        if found is None:
+            wholes.append(wish)
+        else:
+            adapters |= {name: ServedAdapter(found, wish.path) for name in wish.names}
+    return wholes, adapters
+
+
+def _base_of(folder: Path) -> Path | None:
+    """The folder of an adapter's base; None for what is no adapter."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return Path(config["base_model_name_or_path"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a worker until it is stopped."""
     args = parser().parse_args(argv)
@@ -106,10 +140,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     def make_app(port: int) -> FastAPI:
         from fastchat.serve.worker.app import create_worker_app
 
+        wholes, adapters = with_adapters(wished)
         models: dict[str, ServedModel] = {}
-        for wish in wished:
+        for wish in wholes:
             models |= dict.fromkeys(wish.names, _load(args, wish))
-        return create_worker_app(models, settings_of(args, port, list(models)))
+        return create_worker_app(models, settings_of(args, port, list(models), adapters))
 
     serve_worker(args, make_app)
 

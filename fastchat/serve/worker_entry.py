@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from fastchat.serve.worker.app import WorkerSettings
+    from fastchat.serve.worker.worker import ServedAdapter
 
 PORT = 21002
 CONTROLLER_ADDRESS = "http://localhost:21001"
@@ -57,13 +58,19 @@ def add_worker_flags(parser: argparse.ArgumentParser) -> None:
     add("--debug", nargs="?", type=boolean, const=True, default=False, help="log more")
 
 
-def settings_of(args: argparse.Namespace, port: int, names: list[str]) -> WorkerSettings:
+def settings_of(
+    args: argparse.Namespace,
+    port: int,
+    names: list[str],
+    adapters: Mapping[str, ServedAdapter] | None = None,
+) -> WorkerSettings:
     """The settings that the flags describe.
 
     Args:
         args: parsed flags.
         port: the bound one, should --port be 0.
         names: of the models that are served.
+        adapters: beside them.
     """
     from fastchat.serve.worker.app import WorkerSettings
 
@@ -77,6 +84,7 @@ def settings_of(args: argparse.Namespace, port: int, names: list[str]) -> Worker
         drain_s=args.drain_seconds,
         stream_interval=args.stream_interval,
         embed_in_truncate=args.embed_in_truncate,
+        adapters=adapters or {},
     )
 
 

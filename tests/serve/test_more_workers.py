@@ -13,6 +13,7 @@ from fastchat.errors import SettingsError
 from fastchat.serve import huggingface_api_worker, multi_model_worker
 from fastchat.serve.worker.app import WorkerSettings, worker_app
 from fastchat.serve.worker.remote import RemoteModel, RemoteWorker
+from fastchat.serve.worker.worker import ServedAdapter
 from tests.serve.harness import QUICK, post, until
 from tests.serve.test_controller import models
 
@@ -48,6 +49,19 @@ def test_each_model_has_its_names_and_its_template():
 def test_flags_that_leave_a_model_out_are_refused(flags, reason):
     with pytest.raises(SettingsError, match=reason):
         wished(*flags)
+
+
+def test_adapters_share_the_model_that_they_belong_to(tmp_path):
+    base, lora, alone = (tmp_path / name for name in ("base", "lora", "alone"))
+    for folder in (base, lora, alone):
+        folder.mkdir()
+    for folder, of in ((lora, base), (alone, tmp_path / "elsewhere")):
+        config = {"base_model_name_or_path": str(of)}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+    paths = [part for folder in (lora, base, alone) for part in ("--model-path", str(folder))]
+    wholes, adapters = multi_model_worker.with_adapters(wished(*paths))
+    assert [wish.names for wish in wholes] == [["base"], ["alone"]]
+    assert adapters == {"lora": ServedAdapter("base", str(lora))}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from fastchat.conversation import SeparatorStyle
 from fastchat.engine.echo import Script
 from fastchat.serve.worker.app import WorkerSettings, create_worker_app
+from fastchat.serve.worker.worker import ServedAdapter
 from tests.serve.harness import PATIENCE_S, get, left_behind, make_served, post, until
 
 
@@ -199,7 +200,7 @@ def test_deltas_tell_what_is_new_and_add_up(wire):
 
 
 def test_new_fields_reach_the_engine(wire):
-    ask = wire(worker={"adapters": {"tuned": "lora-1"}})
+    ask = wire(worker={"adapters": {"tuned": ServedAdapter("echo", "/adapters/one")}})
     body = {
         "model": "tuned",
         "prompt": "a",
@@ -218,7 +219,7 @@ def test_new_fields_reach_the_engine(wire):
     assert (sampling.min_p, sampling.min_new_tokens, sampling.no_repeat_ngram) == (0.1, 3, 4)
     assert sampling.ignore_eos
     assert (sampling.grammar.kind, sampling.grammar.text) == ("regex", "a+")
-    assert (request.adapter, request.priority, request.deadline_s) == ("lora-1", 7, 2.5)
+    assert (request.adapter, request.priority, request.deadline_s) == ("tuned", 7, 2.5)
     assert request.cache_salt == "salt"
     assert ask("/worker_get_status").json()["model_names"] == ["echo", "tuned"]
 

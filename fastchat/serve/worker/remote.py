@@ -201,6 +201,9 @@ class RemoteWorker:
         """See `Worker.conv_template`."""
         return self._model(model).conversation
 
+    async def open(self) -> None:
+        """Nothing to load."""
+
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()

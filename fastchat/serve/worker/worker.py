@@ -53,6 +53,19 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class ServedAdapter:
+    """A LoRA adapter beside a served model.
+
+    Attributes:
+        base: name of the model.
+        folder: where peft wrote the adapter.
+    """
+
+    base: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """What a worker can be told about serving, as opposed to about its model.
 
@@ -67,7 +80,7 @@ class WorkerSettings:
         stream_interval: tokens between two chunks of a stream.
         keep_alive_s: a request in line is told that it still waits, this often.
         embed_in_truncate: cut long embedding inputs at the context length.
-        adapters: from further model names to the adapters that answer under them.
+        adapters: LoRA adapters by the further model names that they answer under.
         drain_s: what runs may take so long to finish when the worker is asked to end.
     """
 
@@ -80,7 +93,7 @@ class WorkerSettings:
     stream_interval: int = 2
     keep_alive_s: float = 15.0
     embed_in_truncate: bool = False
-    adapters: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, ServedAdapter] = field(default_factory=dict)
     drain_s: float = DRAIN_S
     pace: Pace = field(default_factory=lambda: Pace(heart_beat_s=WORKER_HEART_BEAT_INTERVAL))
 
@@ -114,7 +127,8 @@ class Worker:
         Raises:
             UnknownModelError: several models are served, and none under this name.
         """
-        found = self._models.get(name)
+        adapter = self.settings.adapters.get(name)
+        found = self._models.get(name if adapter is None else adapter.base)
         if found is not None:
             return found
         if self._only:
@@ -133,6 +147,11 @@ class Worker:
     def context_length(self, model: str) -> int:
         """Prompt plus answer of a model, in tokens."""
         return self.served(model).engine.context_length
+
+    def _label(self, model: str) -> str:
+        """The name under which a request is counted; clients may send any."""
+        known = model in self._models or model in self.settings.adapters
+        return model if known else ""
 
     def _stats(self) -> dict[str, EngineStats]:
         names: dict[int, str] = {}
@@ -160,7 +179,7 @@ class Worker:
             OverloadedError: the line is full.
         """
         waiting = self.waiting
-        if waiting < self.settings.queue_limit:
+        if waiting < max(1, self.settings.queue_limit):  # who may not wait may still run
             return
         error = OverloadedError(
             f"{waiting} requests are in line already, which is the limit.",
@@ -181,12 +200,12 @@ class Worker:
 
         Closing the generator aborts the request and frees its slot.
         """
-        watch = self.metrics.watch(params.model if params.model in self._models else "")
+        watch = self.metrics.watch(self._label(params.model))
         try:
             with _unexpected_reported(params.request_id):
                 self.check_room()
                 served = self.served(params.model)
-                adapter = self.settings.adapters.get(params.model)
+                adapter = params.model if params.model in self.settings.adapters else None
                 resolved = resolve(params, served, adapter=adapter)
                 with self.slots.claim() as claim:
                     async for _ in self._in_line(claim, params):
@@ -319,6 +338,16 @@ class Worker:
     def conv_template(self, model: str) -> Conversation:
         """The model's conversation template."""
         return self.served(model).conversation
+
+    async def open(self) -> None:
+        """Loads the adapters.
+
+        Raises:
+            FastChatError: one cannot be read, or does not fit its model.
+        """
+        for name, adapter in self.settings.adapters.items():
+            logger.info("Loading the adapter %s from %s", name, adapter.folder)
+            await self.served(name).engine.load_adapter(name, adapter.folder)
 
     async def close(self) -> None:
         """Closes the engines."""
