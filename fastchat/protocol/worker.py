@@ -247,9 +247,14 @@ class ModelNames(BaseModel):
 
 
 class WorkerAddress(BaseModel):
-    """The URL of a worker, "" if none serves the model."""
+    """The URL of a worker, "" if none serves the model.
+
+    Attributes:
+        alone: nobody else serves the model, so that for a moment no one need be asked.
+    """
 
     address: str
+    alone: bool = False
 
 
 class HeartBeatAnswer(BaseModel):

@@ -53,7 +53,7 @@ def _named_folder(text: str) -> tuple[str, str]:
 
 def worker_settings(args: argparse.Namespace, port: int) -> WorkerSettings:
     """The settings that the flags describe; `port` is the bound one, should --port be 0."""
-    from fastchat.serve.worker.worker import ServedAdapter
+    from fastchat.serve.worker.settings import ServedAdapter
 
     names = model_names(args.model_path, args.model_names)
     adapters = {name: ServedAdapter(names[0], folder) for name, folder in args.lora_modules}

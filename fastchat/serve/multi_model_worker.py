@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from fastchat.engine.served import ServedModel
-    from fastchat.serve.worker.worker import ServedAdapter
+    from fastchat.serve.worker.settings import ServedAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def with_adapters(
 
     An adapter whose base is not among them is a model of its own.
     """
-    from fastchat.serve.worker.worker import ServedAdapter
+    from fastchat.serve.worker.settings import ServedAdapter
 
     bases = {Path(wish.path).resolve(): wish.names[0] for wish in wished}
     wholes: list[ModelWish] = []

@@ -79,7 +79,9 @@ async def _measure(args: argparse.Namespace) -> None:
         controller = ControllerClient(http, args.controller_address)
 
         async def worker() -> WorkerClient:
-            address = args.worker_address or await controller.worker_address(args.model_name)
+            address = args.worker_address
+            if not address:
+                address = (await controller.worker_address(args.model_name)).address
             if not address:
                 known = ", ".join(await controller.list_models()) or "none"
                 raise UnknownModelError(

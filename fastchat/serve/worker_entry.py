@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from fastchat.serve.worker.app import WorkerSettings
-    from fastchat.serve.worker.worker import ServedAdapter
+    from fastchat.serve.worker.settings import ServedAdapter
 
 PORT = 21002
 CONTROLLER_ADDRESS = "http://localhost:21001"

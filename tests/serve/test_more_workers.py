@@ -13,7 +13,7 @@ from fastchat.errors import SettingsError
 from fastchat.serve import huggingface_api_worker, multi_model_worker
 from fastchat.serve.worker.app import WorkerSettings, worker_app
 from fastchat.serve.worker.remote import RemoteModel, RemoteWorker
-from fastchat.serve.worker.worker import ServedAdapter
+from fastchat.serve.worker.settings import ServedAdapter
 from tests.serve.harness import QUICK, post, until
 from tests.serve.test_controller import models
 

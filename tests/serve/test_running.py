@@ -165,9 +165,8 @@ def test_a_trace_goes_through_all_processes_and_tells_no_prompt():
 
 def test_traces_without_their_extra_are_refused(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "x")
     trace_to(None, "api")
     with pytest.raises(SettingsError, match="otel"):
         trace_to("http://127.0.0.1:4318", "api")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")

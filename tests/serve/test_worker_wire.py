@@ -11,7 +11,7 @@ import pytest
 from fastchat.conversation import SeparatorStyle
 from fastchat.engine.echo import Script
 from fastchat.serve.worker.app import WorkerSettings, create_worker_app
-from fastchat.serve.worker.worker import ServedAdapter
+from fastchat.serve.worker.settings import ServedAdapter
 from tests.serve.harness import PATIENCE_S, get, left_behind, make_served, post, until
 
 

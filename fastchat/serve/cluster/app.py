@@ -16,6 +16,7 @@ from fastchat.protocol.worker import (
     HeartBeatAnswer,
     RegisterWorker,
     RemoveWorker,
+    WorkerAddress,
     WorkerStatus,
 )
 from fastchat.serve.cluster.controller import Controller, ControllerSettings
@@ -100,8 +101,8 @@ def _add_question_routes(app: FastAPI, heart: Controller) -> None:
         return models(multimodal=False)
 
     @app.post("/get_worker_address")
-    async def get_worker_address(question: DispatchQuestion) -> dict[str, str]:
-        return {"address": heart.worker_address(question)}
+    async def get_worker_address(question: DispatchQuestion) -> WorkerAddress:
+        return heart.worker_address(question)
 
     @app.post("/worker_generate_stream")
     async def worker_generate_stream(params: dict[str, Any]) -> Response:

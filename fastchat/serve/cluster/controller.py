@@ -30,6 +30,7 @@ from fastchat.protocol.worker import (
     HeartBeat,
     HeartBeatAnswer,
     RegisterWorker,
+    WorkerAddress,
     encode_frame,
     error_chunk,
 )
@@ -200,23 +201,23 @@ class Controller:
         else:
             self.registry.update(address, status, now=self._now())
 
-    def worker_address(self, question: DispatchQuestion) -> str:
+    def worker_address(self, question: DispatchQuestion) -> WorkerAddress:
         """A worker for a model, which counts as one request busier; "" if there is none."""
         self.expire()
         for address in question.failed:
             self.registry.missed(address)
         entries = self.registry.serving(question.model, tried=question.failed)
         if not entries:
-            return ""
+            return WorkerAddress(address="")
         entry = self._choose(entries, question.prefix, self._chance)
         entry.queue_length += 1
         self._dispatched.labels(self.settings.dispatch_method).inc()
-        return entry.address
+        return WorkerAddress(address=entry.address, alone=len(entries) == 1)
 
     async def forward(self, params: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         """A worker's stream, chunk by chunk; failures become an error chunk."""
         model = str(params.get("model", ""))
-        address = self.worker_address(DispatchQuestion(model=model))
+        address = self.worker_address(DispatchQuestion(model=model)).address
         if not address:
             error = WorkerUnavailableError(f"No worker serves the model {model!r}.")
             yield encode_frame(error_chunk(error))

@@ -83,8 +83,8 @@ class ControllerClient:
 
     async def worker_address(
         self, model: str, *, prefix: Sequence[str] = (), failed: Sequence[str] = ()
-    ) -> str:
-        """The URL of a worker for a model; "" if there is none.
+    ) -> WorkerAddress:
+        """A worker for a model.
 
         Args:
             model: its name.
@@ -93,7 +93,7 @@ class ControllerClient:
         body: dict[str, Any] = {"model": model}
         more = {"prefix": list(prefix), "failed": list(failed)}
         body |= {name: value for name, value in more.items() if value}
-        return (await self._ask("/get_worker_address", body, WorkerAddress)).address
+        return await self._ask("/get_worker_address", body, WorkerAddress)
 
     async def refresh_all_workers(self) -> None:
         """Makes the controller ask every worker for its state."""

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _TEMPLATE_LIFE_S = 60.0
 _ATTEMPTS = 3
+_ALONE_S = 0.5
 _REMEMBERED_S = 300.0
 _RESTART_S = 15.0
 _CONTROLLER_DELAYS_S = (0.1, 0.3, 0.6)
@@ -61,6 +62,7 @@ class Cluster:
         self._http = new_client()
         self._templates: dict[tuple[str, str], tuple[float, Conversation]] = {}
         self._named: dict[str, dict[str, float]] = {}
+        self._alone: dict[str, tuple[float, str]] = {}
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -88,13 +90,19 @@ class Cluster:
             UnknownModelError: other models are served, but not this one.
             WorkerUnavailableError: no worker is there, or the controller is not.
         """
+        alone = self._alone.get(model)
+        if alone is not None and alone[0] > time.monotonic() and alone[1] not in failed:
+            return self.worker_at(alone[1])
         try:
-            address = await self.controller.worker_address(model, prefix=prefix, failed=failed)
+            answer = await self.controller.worker_address(model, prefix=prefix, failed=failed)
+            address = answer.address
         except (WorkerUnavailableError, WorkerTimeoutError):
             address = self._remembered(model, failed, _REMEMBERED_S)
             if not address:
                 address = await self._insist(model, prefix, failed)
         else:
+            if answer.alone:
+                self._alone[model] = time.monotonic() + _ALONE_S, address
             if address:
                 self._named.setdefault(model, {})[address] = time.monotonic()
             else:
@@ -121,11 +129,15 @@ class Cluster:
         for delay_s in _CONTROLLER_DELAYS_S[:-1]:
             await asyncio.sleep(delay_s)
             try:
-                return await self.controller.worker_address(model, prefix=prefix, failed=failed)
+                return await self._asked(model, prefix, failed)
             except (WorkerUnavailableError, WorkerTimeoutError):
                 continue
         await asyncio.sleep(_CONTROLLER_DELAYS_S[-1])
-        return await self.controller.worker_address(model, prefix=prefix, failed=failed)
+        return await self._asked(model, prefix, failed)
+
+    async def _asked(self, model: str, prefix: Sequence[str], failed: Sequence[str]) -> str:
+        answer = await self.controller.worker_address(model, prefix=prefix, failed=failed)
+        return answer.address
 
     async def route(self, model: str, prefix: Sequence[str] = ()) -> tuple[Route, Conversation]:
         """A worker for a request, and the model's template.

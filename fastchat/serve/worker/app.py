@@ -41,8 +41,9 @@ from fastchat.serve.tracing import telemetry
 from fastchat.serve.wire_errors import install_wire_errors
 from fastchat.serve.worker.peer_styles import style_number
 from fastchat.serve.worker.registrar import Registrar
+from fastchat.serve.worker.settings import WorkerSettings
 from fastchat.serve.worker.slots import Slots
-from fastchat.serve.worker.worker import Worker, WorkerSettings
+from fastchat.serve.worker.worker import Worker
 
 __all__ = ["Worker", "WorkerSettings", "create_worker_app"]
 

@@ -5,7 +5,8 @@ Events hold what is new, chunks hold everything so far.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from typing import Literal
 
 from fastchat.engine.base import GenerationEvent, TokenLogprob
@@ -101,20 +102,33 @@ def _append(lists: ChunkLogprobs, entry: TokenLogprob, offset: int) -> None:
 
 
 async def chunks_of(
-    events: AsyncIterator[GenerationEvent], answer: Answer, *, interval: int
+    events: AsyncIterator[GenerationEvent],
+    answer: Answer,
+    *,
+    interval: int,
+    gap_s: Callable[[], float] = lambda: 0.0,
+    now: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[Chunk, None]:
     """Chunks whenever there is new text and `interval` tokens have passed; the first at once.
+
+    Args:
+        events: what the engine tells.
+        answer: takes them in.
+        interval: tokens between two chunks.
+        gap_s: seconds that have to pass as well, as things stand.
+        now: the clock.
 
     The last chunk holds the finish reason and, where everything is told each time, nothing
     else that is new.
     """
-    told_tokens = -interval
+    told_tokens, told_at = -interval, float("-inf")
     async for event in events:
         answer.add(event)
         alone = event.finish_reason is not None and not answer.deltas
-        due = event.completion_tokens - told_tokens >= interval or alone
+        enough = event.completion_tokens - told_tokens >= interval
+        due = alone or (enough and now() - told_at >= gap_s())
         if answer.has_news and due and not (event.finish_reason and answer.deltas):
-            told_tokens = event.completion_tokens
+            told_tokens, told_at = event.completion_tokens, now()
             yield answer.chunk()
         if event.finish_reason is not None:
             yield answer.chunk(event.finish_reason)

@@ -41,8 +41,8 @@ from fastchat.protocol.worker import (
 from fastchat.serve.cluster.transport import new_client
 from fastchat.serve.draining import Drain
 from fastchat.serve.worker.remote_stream import RemoteAnswer, data_lines
+from fastchat.serve.worker.settings import WorkerSettings
 from fastchat.serve.worker.slots import Slots
-from fastchat.serve.worker.worker import WorkerSettings
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,10 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
-from fastchat.constants import WORKER_HEART_BEAT_INTERVAL, ErrorCode
+from fastchat.constants import ErrorCode
 from fastchat.conversation import Conversation
 from fastchat.engine.base import EngineStats, GenerationEvent
 from fastchat.engine.served import ServedModel
@@ -41,61 +40,19 @@ from fastchat.protocol.worker import (
     WorkerStatus,
     error_chunk,
 )
-from fastchat.serve.draining import DRAIN_S, Drain
+from fastchat.serve.draining import Drain
 from fastchat.serve.worker.chunks import Answer, chunks_of
 from fastchat.serve.worker.embeddings import as_base64, embed
 from fastchat.serve.worker.metrics import RequestWatch, WorkerMetrics
-from fastchat.serve.worker.registrar import Pace
 from fastchat.serve.worker.resolve import Resolved, prompt_of, resolve
+from fastchat.serve.worker.settings import WorkerSettings
 from fastchat.serve.worker.slots import Claim, Slots
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class ServedAdapter:
-    """A LoRA adapter beside a served model.
-
-    Attributes:
-        base: name of the model.
-        folder: where peft wrote the adapter.
-    """
-
-    base: str
-    folder: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What a worker can be told about serving, as opposed to about its model.
-
-    Attributes:
-        model_names: the names it serves its model under.
-        worker_address: the URL under which others reach it.
-        controller_address: None keeps it to itself.
-        controller_token: the secret that it shares with the controller.
-        limit_worker_concurrency: requests handed to the engine at once, the rest waits in
-            line; None leaves it to the engine, which batches and queues by itself.
-        queue_limit: requests in line at most; further ones are refused at once.
-        stream_interval: tokens between two chunks of a stream.
-        keep_alive_s: a request in line is told that it still waits, this often.
-        embed_in_truncate: cut long embedding inputs at the context length.
-        adapters: LoRA adapters by the further model names that they answer under.
-        drain_s: what runs may take so long to finish when the worker is asked to end.
-    """
-
-    model_names: list[str]
-    worker_address: str
-    controller_address: str | None = None
-    controller_token: str = ""
-    limit_worker_concurrency: int | None = None
-    queue_limit: int = 512
-    stream_interval: int = 2
-    keep_alive_s: float = 15.0
-    embed_in_truncate: bool = False
-    adapters: Mapping[str, ServedAdapter] = field(default_factory=dict)
-    drain_s: float = DRAIN_S
-    pace: Pace = field(default_factory=lambda: Pace(heart_beat_s=WORKER_HEART_BEAT_INTERVAL))
+_FEW = 4
+_GAP_S = 0.0015
+_LONGEST_GAP_S = 0.25
 
 
 class Worker:
@@ -266,9 +223,17 @@ class Worker:
             answer = self._new_answer(resolved, params, served)
             events = _watched(first.result(), stream, watch)
             interval = params.stream_interval or self.settings.stream_interval
-            async with aclosing(chunks_of(events, answer, interval=interval)) as chunks:
+            told = chunks_of(events, answer, interval=interval, gap_s=self._gap_s)
+            async with aclosing(told) as chunks:
                 async for chunk in chunks:
                     yield chunk
+
+    def _gap_s(self) -> float:
+        """Seconds between two chunks of a stream: none for a few streams, more for many.
+
+        A chunk costs all processes on its way about as much as computing several tokens.
+        """
+        return min(_LONGEST_GAP_S, max(0, self.slots.in_use - _FEW) * _GAP_S)
 
     def _empty(self, resolved: Resolved, params: GenerateParams, served: ServedModel) -> Chunk:
         if params.deltas:
