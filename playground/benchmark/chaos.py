@@ -72,6 +72,19 @@ async def kill(chain: Chain) -> int:
     return silent(answers) + sum(bool(answer.failure) for answer in fresh)
 
 
+async def drain(chain: Chain) -> int:
+    """A worker is asked to end with 32 streams; none of them is lost, and it ends."""
+    running = [asyncio.create_task(ask(chain.url + _CHAT, body(n))) for n in range(32)]
+    await asyncio.sleep(4 * _DELAY_S)
+    process = chain.processes["worker-0"]
+    process.terminate()
+    late = [asyncio.create_task(ask(chain.url + _CHAT, body(100 + n))) for n in range(32)]
+    answers = list(await asyncio.gather(*running, *late))
+    status = await asyncio.to_thread(process.wait, 30)
+    print(f"TERM to a worker: {outcomes(answers)}; it ended with status {status}")
+    return sum(bool(answer.failure) for answer in answers) + bool(status)
+
+
 async def controller(chain: Chain) -> int:
     """The controller is killed and restarted while requests come in."""
     began = time.perf_counter()
@@ -297,7 +310,7 @@ async def _until(reached: Callable[[], bool], patience_s: float) -> int:
 def main() -> int:
     """Runs the faults one after the other, each on what is left of the chain."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ("controller", "leaving", "slow", "stopped", "fuzz", "kill")
+    names = ("controller", "leaving", "slow", "stopped", "drain", "fuzz", "kill")
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=", ".join(names))
     parser.add_argument("--fuzz-requests", type=int, default=10_000)
     args = parser.parse_args()
@@ -306,6 +319,7 @@ def main() -> int:
         "leaving": leaving,
         "slow": slow,
         "stopped": stopped,
+        "drain": drain,
         "fuzz": lambda chain: fuzz(chain, args.fuzz_requests),
         "kill": kill,
     }

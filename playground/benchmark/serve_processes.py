@@ -226,9 +226,11 @@ def _bare(port: str, backends: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    from fastchat.serve.running import run_entry
+
     match sys.argv[1:]:
         case ["echo-worker", delay_s, port, controller]:
-            _echo_worker(float(delay_s), port, controller)
+            run_entry(lambda: _echo_worker(float(delay_s), port, controller))
         case ["bare", port, *backends]:
             _bare(port, backends)
         case _:

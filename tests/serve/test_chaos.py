@@ -10,7 +10,7 @@ import pytest
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("fault", ["controller", "kill", "leaving", "slow", "stopped"])
+@pytest.mark.parametrize("fault", ["controller", "drain", "kill", "leaving", "slow", "stopped"])
 def test_no_request_hangs_or_breaks_off_without_a_word(fault):
     _run(fault)
 

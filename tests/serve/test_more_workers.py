@@ -14,7 +14,7 @@ from fastchat.serve import huggingface_api_worker, multi_model_worker
 from fastchat.serve.worker.app import WorkerSettings, worker_app
 from fastchat.serve.worker.remote import RemoteModel, RemoteWorker
 from fastchat.serve.worker.settings import ServedAdapter
-from tests.serve.harness import QUICK, post, until
+from tests.serve.harness import QUICK, make_served, post, until
 from tests.serve.test_controller import models
 
 HELLO = [{"role": "user", "content": "hello 你好"}]
@@ -151,3 +151,17 @@ def test_a_file_says_which_models_are_where(tmp_path):
     file.write_text(json.dumps({"one": {"model_path": "m"}}))
     with pytest.raises(SettingsError, match="api_base"):
         huggingface_api_worker.read_models(str(file))
+
+
+def test_a_name_that_is_no_adapters_is_refused_where_there_are_adapters(make_stack):
+    served, engine = make_served()
+    adapters = {"tuned": ServedAdapter("echo", "/adapters/one")}
+    server = make_stack.worker(served, None, adapters=adapters)
+
+    def ask(model):
+        body = {"model": model, "prompt": "a", "echo": False}
+        return post(server.url + "/worker_generate", body).json()["error_code"]
+
+    assert [ask(name) for name in ("echo", "tuned", "other")] == [0, 0, 40301]
+    assert [request.adapter for request in engine.requests] == [None, "tuned"]
+    assert engine.adapters == ["tuned"]

@@ -69,7 +69,8 @@ class Worker:
         self.drain = Drain()
         self._models = dict(models)
         self._first = next(iter(models.values()))
-        self._only = all(served is self._first for served in models.values())
+        one = all(served is self._first for served in models.values())
+        self._only = one and not settings.adapters
         self._ends: deque[float] = deque(maxlen=32)
         self.metrics = WorkerMetrics(self._stats, lambda: self.slots.waiting)
 
