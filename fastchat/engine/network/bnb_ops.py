@@ -44,7 +44,9 @@ class BitsAndBytesOps(TorchOps):
         """See `Ops.matrix`; those that suffer from 4 bits keep all."""
         if fine and self._quantization == "int4":
             return super().matrix(weight, row_order)
-        from bitsandbytes import nn
+        from bitsandbytes import nn as layers
+
+        nn: Any = layers
 
         ordered = (weight if row_order is None else weight[row_order]).to(self.dtype)
         outputs, inputs = ordered.shape
