@@ -25,6 +25,7 @@ from fastchat.engine.native.kernels import Kernels
 from fastchat.engine.native.library import ThreadPool
 from fastchat.engine.native.packed import PackedKind
 from fastchat.engine.network.adapters import merged, read_adapter
+from fastchat.engine.network.bnb_ops import BitsAndBytesOps
 from fastchat.engine.network.memory import cache_blocks
 from fastchat.engine.network.native_ops import NativeOps
 from fastchat.engine.network.torch_ops import TorchOps
@@ -133,13 +134,15 @@ def _ops(
         plain: PackedKind = "bfloat16" if dtype is torch.bfloat16 else "float32"
         kernels = Kernels(settings.threads or len(os.sched_getaffinity(0)))
         return NativeOps(kernels, settings.quantization or plain, _DTYPES[plain]), kernels.pool
-    if settings.quantization is not None:
+    if settings.quantization is None:
+        return TorchOps(device, dtype), None
+    if device.type != "cuda":
         raise SettingsError(
-            f"{settings.quantization} weights need the project's own kernels, which run on a CPU"
-            " that has a C++ compiler.",
-            hint="Install g++, or leave --quantization out.",
+            f"{settings.quantization} weights need a GPU, or a CPU with a C++ compiler; the device"
+            f" is {device.type}.",
+            hint="Install g++, or leave --quantization and --load-8bit out.",
         )
-    return TorchOps(device, dtype), None
+    return BitsAndBytesOps(device, dtype, settings.quantization), None
 
 
 def _dtype(name: str | None, weights: WeightFiles) -> torch.dtype:

@@ -72,6 +72,7 @@ CASES: dict[str, Callable[[argparse.Namespace, Machine], dict[str, Any]]] = {
     "settings": engine_cases.settings,
     "lookup": engine_cases.lookup,
     "adapters": engine_cases.adapters,
+    "quantised": engine_cases.quantised,
     "large": engine_cases.large,
 }
 

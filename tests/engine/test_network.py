@@ -16,10 +16,12 @@ from fastchat.engine.batching.scheduler import Limits, Scheduler
 from fastchat.engine.batching.sequence import Sequence
 from fastchat.engine.batching.step import lay_out
 from fastchat.engine.native.kernels import Kernels
+from fastchat.engine.network.bnb_ops import BitsAndBytesOps
 from fastchat.engine.network.decode_graphs import DecodeGraphs
 from fastchat.engine.network.native_ops import NativeOps
 from fastchat.engine.network.torch_ops import TorchOps
 from fastchat.engine.network.yuan import Network, Ops
+from fastchat.engine.settings import Quantization
 from fastchat.model import YuanConfig
 from fastchat.model.weight_files import WeightFiles
 
@@ -145,3 +147,19 @@ def test_recorded_decode_steps(folder: Path) -> None:
     for one, other in zip(decoded_logits(network, rows), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
     assert 2 < len(recorded) < 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("quantization", "apart"), [("int8", 0.1), ("int4", 0.5)])
+@torch.no_grad()
+def test_fewer_bits_by_bitsandbytes(folder: Path, quantization: Quantization, apart: float) -> None:
+    """As on a GPU, but for the device: close to the whole weights, and not the same."""
+    rows = load_file(folder / "full.safetensors")["input_ids"].tolist()
+    config = YuanConfig.from_pretrained(folder)
+    ops = BitsAndBytesOps(torch.device("cpu"), torch.bfloat16, quantization)
+    with WeightFiles(folder) as weights:
+        few = Network(config, weights.read, ops, blocks=BLOCKS, block_size=BLOCK_SIZE, scratch=0)
+    whole = torch.cat(logits_of(network_of(folder, "torch"), rows, 512))
+    found = torch.cat(logits_of(few, rows, 512))
+    error = float((found - whole).norm() / whole.norm())
+    assert 1e-4 < error < apart
