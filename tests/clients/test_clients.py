@@ -41,12 +41,13 @@ def server():
         yield api.url
 
 
-def run(command, url, **environment):
+def run(command, url, folder=None, **environment):
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     clean |= {"BASE_URL": f"{url}/v1", "NO_PROXY": "*", "LANGSMITH_TRACING": "false"}
     done = subprocess.run(
         [str(part) for part in command],
         env=clean | environment,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
@@ -100,4 +101,5 @@ def test_schemathesis_finds_no_answer_that_is_not_documented(clients, server, tm
             *("--generation-database", "none", "--report-dir", tmp_path),
         ],
         server,
+        tmp_path,
     )
