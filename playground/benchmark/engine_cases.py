@@ -127,12 +127,14 @@ def context(args: Args, machine: Machine) -> dict[str, Any]:
     """Time that a longer context adds to a step, over the time that reading it takes."""
     config, found = config_of("B"), {}
     short, long = 128, 2048
-    with engine(checkpoint("B"), room=16 * (long + 64), drafting=False) as own:
+    with engine(checkpoint("B"), room=16 * (long + 128), drafting=False) as own:
         for streams in (1, 16):
             ratios = []
             for number in range(args.rounds):
-                near = step_seconds(own, streams, short, 12, 31 * number)
-                far = step_seconds(own, streams, long, 12, 31 * number + 1)
+                # The first go on generating while the last are still being read.
+                new = 12 + streams * long // 400
+                near = step_seconds(own, streams, short, new, 31 * number)
+                far = step_seconds(own, streams, long, new, 31 * number + 1)
                 added = streams * (long - short) * kv_bytes(config)
                 ratios.append((far - near) * machine.bandwidth / added)
             found[f"{streams} streams"] = {"added time / reading time": spread(ratios)}
