@@ -153,16 +153,17 @@ def _add_question_routes(app: FastAPI, worker: WorkerFace) -> None:
     async def worker_get_status() -> WorkerStatus:
         return worker.status()
 
+    # Not async: a long text is tokenised in a thread.
     @app.post("/count_token")
-    async def count_token(params: CountTokenParams) -> CountTokenAnswer:
+    def count_token(params: CountTokenParams) -> CountTokenAnswer:
         return worker.count_token(params)
 
     @app.post("/tokenize")
-    async def tokenize(params: CountTokenParams) -> TokenizeAnswer:
+    def tokenize(params: CountTokenParams) -> TokenizeAnswer:
         return worker.tokenize(params)
 
     @app.post("/detokenize")
-    async def detokenize(params: DetokenizeParams) -> DetokenizeAnswer:
+    def detokenize(params: DetokenizeParams) -> DetokenizeAnswer:
         return worker.detokenize(params)
 
     @app.post("/worker_get_conv_template")

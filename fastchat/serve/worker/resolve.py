@@ -6,6 +6,7 @@ the model's own defaults, then the sender's.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,16 +106,18 @@ def _shortened(
     params: GenerateParams, served: ServedModel, rendered: RenderedPrompt
 ) -> RenderedPrompt:
     """The prompt without as many of the oldest turns as it takes to fit."""
-    messages = params.messages or []
     wished = params.max_new_tokens if params.wished("max_new_tokens") else None
     room = served.engine.context_length - (wished or 1)
-    while len(rendered.ids) > room:
-        shorter = without_oldest_turn(messages)
-        if len(shorter) == len(messages):
-            break
-        messages = shorter
-        rendered = served.chat.render(messages)
-    return rendered
+    if len(rendered.ids) <= room:
+        return rendered
+    shorter = [params.messages or []]
+    while len(fewer := without_oldest_turn(shorter[-1])) < len(shorter[-1]):
+        shorter.append(fewer)
+    # The fewer turns, the shorter: the first that leaves room is the one.
+    place = bisect_left(
+        shorter, True, lo=1, key=lambda messages: len(served.chat.render(messages).ids) <= room
+    )
+    return served.chat.render(shorter[min(place, len(shorter) - 1)])
 
 
 def without_oldest_turn(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -209,3 +212,9 @@ def _stop_token_ids(params: GenerateParams, served: ServedModel) -> tuple[int, .
     if params.messages is not None and not params.ignore_eos:
         asked += served.conversation.stop_token_ids or []
     return tuple(dict.fromkeys(asked))
+
+
+def text_size(params: GenerateParams) -> int:
+    """Characters that have to be tokenised."""
+    messages = params.messages or []
+    return len(params.prompt or "") + sum(len(message.get("content", "")) for message in messages)

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing, contextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -44,12 +45,13 @@ from fastchat.serve.draining import Drain
 from fastchat.serve.worker.chunks import Answer, chunks_of
 from fastchat.serve.worker.embeddings import as_base64, embed
 from fastchat.serve.worker.metrics import RequestWatch, WorkerMetrics
-from fastchat.serve.worker.resolve import Resolved, prompt_of, resolve
+from fastchat.serve.worker.resolve import Resolved, prompt_of, resolve, text_size
 from fastchat.serve.worker.settings import WorkerSettings
 from fastchat.serve.worker.slots import Claim, Slots
 
 logger = logging.getLogger(__name__)
 
+_LONG_TEXT = 20_000  # characters
 _FEW = 4
 _GAP_S = 0.0015
 _LONGEST_GAP_S = 0.25
@@ -164,7 +166,7 @@ class Worker:
                 self.check_room()
                 served = self.served(params.model)
                 adapter = params.model if params.model in self.settings.adapters else None
-                resolved = resolve(params, served, adapter=adapter)
+                resolved = await _resolved(params, served, adapter)
                 with self.slots.claim() as claim:
                     async for _ in self._in_line(claim, params):
                         yield self._new_answer(resolved, params, served).chunk()
@@ -256,7 +258,8 @@ class Worker:
         served = self.served(params.model)
         rows = params.token_ids
         if rows is None:
-            rows = [served.codec.encode_ids(text, parse_special=False) for text in params.input]
+            encode = partial(served.codec.encode_ids, parse_special=False)
+            rows = await asyncio.to_thread(list, map(encode, params.input))
         with _unexpected_reported(), self.slots.claim() as claim:
             await claim.granted.wait()
             vectors, read = await embed(
@@ -319,6 +322,13 @@ class Worker:
         """Closes the engines."""
         for served in self.models:
             await served.engine.close()
+
+
+async def _resolved(params: GenerateParams, served: ServedModel, adapter: str | None) -> Resolved:
+    if text_size(params) < _LONG_TEXT:
+        return resolve(params, served, adapter=adapter)
+    # Tokenising takes long enough for others to notice.
+    return await asyncio.to_thread(resolve, params, served, adapter=adapter)
 
 
 async def _watched(
