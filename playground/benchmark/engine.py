@@ -1,7 +1,7 @@
 """How fast the engine is: against upstream's way, against vLLM, against what the machine can do.
 
     python playground/benchmark/engine.py [streams prefix bookkeeping context grammar ...]
-        [--rounds N] [--json FILE]
+        [--rounds N] [--json]
 
 Weights are random, in the exact geometries; ratios are of pairs measured in turns, the
 median of the rounds with their range. Run it on an idle machine.
@@ -140,7 +140,7 @@ CASES: dict[str, Callable[[argparse.Namespace, Machine], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Prints each case; writes JSON where it is asked for."""
+    """Prints each case."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--loop-requests", type=int, default=4, help="of the loop in a round")
     parser.add_argument("--vllm-python", type=Path, help="python of vLLM's environment")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", action="store_true", help="print JSON in place of text")
     args = parser.parse_args()
     machine = measure()
     results: dict[str, Any] = {
@@ -157,13 +157,15 @@ def main() -> None:
         "bandwidth, GB/s": machine.bandwidth / 1e9,
         "peak, GFLOP/s": machine.peak / 1e9,
     }
-    print(f"{machine.bandwidth / 1e9:.1f} GB/s, {machine.peak / 1e9:.0f} GFLOP/s")
+    say = print if not args.json else lambda *_: None
+    say(f"{machine.bandwidth / 1e9:.1f} GB/s, {machine.peak / 1e9:.0f} GFLOP/s")
     for name in args.cases or CASES:
         results[name] = CASES[name](args, machine)
-        print(f"\n{name}")
-        show(results[name])
-        if args.json:
-            args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        say(f"\n{name}")
+        if not args.json:
+            show(results[name])
+    if args.json:
+        print(json.dumps(results, indent=2))
 
 
 def show(found: Any, depth: int = 1) -> None:
