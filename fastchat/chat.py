@@ -52,8 +52,16 @@ class ChatRenderer(Protocol):
         """The ids that the model is to write for an answer, its end token included."""
         ...
 
+    def all_prompt_ids(self, prompts: Sequence[Messages]) -> list[list[int]]:
+        """`render(...).ids` of each; cheaper where a tokenizer takes many texts at once."""
+        return [self.render(messages).ids for messages in prompts]
 
-class YuanChatRenderer:
+    def all_answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
+        """`answer_ids` of each, likewise."""
+        return [self.answer_ids(answer) for answer in answers]
+
+
+class YuanChatRenderer(ChatRenderer):
     """Yuan2's published chat format.
 
     Args:
@@ -83,32 +91,59 @@ class YuanChatRenderer:
                 spans.append(Span(start, end, messages[piece.owner]["role"], piece.owner))
             start = end
         text = "".join(piece.text for piece in pieces)
-        return RenderedPrompt(self._encode(pieces), text, spans)
+        return RenderedPrompt(self._encode([pieces])[0], text, spans)
 
     def answer_ids(self, answer: str) -> list[int]:
         """The stripped answer as plain text, and `<eod>`."""
-        return [*self._typed(answer.strip()), self._end]
+        return self.all_answer_ids([answer])[0]
 
-    def _encode(self, pieces: Sequence[Piece]) -> list[int]:
-        # Neighbouring typed pieces are one run: tokens may straddle `<n>`, as they did
-        # when the published models were tuned.
-        ids: list[int] = []
-        run: list[str] = []
-        for piece in pieces:
-            if not piece.control:
-                run.append(piece.text)
-                continue
-            ids += self._typed("".join(run))
-            ids.append(self._answer)
-            run = []
-        return ids + self._typed("".join(run)) if run else ids
+    def all_prompt_ids(self, prompts: Sequence[Messages]) -> list[list[int]]:
+        """See `ChatRenderer.all_prompt_ids`."""
+        return self._encode([render_yuan2(messages) for messages in prompts])
 
-    def _typed(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode_ids(text, parse_special=self._parse_special)
+    def all_answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
+        """See `ChatRenderer.all_answer_ids`."""
+        typed = self._typed([answer.strip() for answer in answers])
+        return [[*ids, self._end] for ids in typed]
+
+    def _encode(self, prompts: Sequence[Sequence[Piece]]) -> list[list[int]]:
+        runs = [_runs(pieces) for pieces in prompts]
+        typed = iter(self._typed([run for own in runs for run in own if run is not None]))
+        encoded = []
+        for own in runs:
+            ids: list[int] = []
+            for run in own:
+                ids += (self._answer,) if run is None else next(typed)
+            encoded.append(ids)
+        return encoded
+
+    def _typed(self, texts: list[str]) -> list[list[int]]:
+        parse = self._parse_special
+        if len(texts) == 1:
+            return [self._tokenizer.encode_ids(texts[0], parse_special=parse)]
+        # One thread: who has many prompts to render spreads them over processes.
+        ids: list[list[int]] = self._tokenizer.encode_ids_batch(
+            texts, parse_special=parse, threads=1
+        )
         return ids
 
 
-class JinjaChatRenderer:
+def _runs(pieces: Sequence[Piece]) -> list[str | None]:
+    """Text that somebody typed, and None for each control token."""
+    # Neighbouring typed pieces are one run: tokens may straddle `<n>`, as they did when the
+    # published models were tuned.
+    runs: list[str | None] = []
+    typed: list[str] = []
+    for piece in pieces:
+        if not piece.control:
+            typed.append(piece.text)
+            continue
+        runs += ["".join(typed), None] if typed else [None]
+        typed = []
+    return [*runs, "".join(typed)] if typed else runs
+
+
+class JinjaChatRenderer(ChatRenderer):
     """Any model's own chat template, as its tokenizer ships it.
 
     Special tokens typed inside a message are encoded as plain text.
@@ -144,7 +179,7 @@ class JinjaChatRenderer:
         return _with_end(self._tokenizer, answer)
 
 
-class TemplateChatRenderer:
+class TemplateChatRenderer(ChatRenderer):
     """A registered conversation template, for models without a chat template of their own.
 
     Args:

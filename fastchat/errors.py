@@ -13,8 +13,11 @@ libraries or processes::
     ├── RequestError                400  a request with a wrong or impossible field
     │   ├── ContextOverflowError    400  the prompt (plus max tokens) exceeds the context
     │   ├── UnknownModelError       404  no worker serves this model name
-    │   └── AuthenticationError     401  missing or wrong API key
+    │   ├── AuthenticationError     401  missing or wrong API key
+    │   ├── ForbiddenError          403  this may not be done, whoever asks
+    │   └── TooLargeError           413  the body exceeds the size limit
     ├── OverloadedError             429  the queue is full; try again later
+    │   └── RateLimitError          429  an API key has used up what it may for now
     ├── DeadlineError               408  the request waited as long as it may, and was not begun
     ├── GenerationError             500  generation failed; this request only
     ├── WorkerUnavailableError      503  no worker, or the worker went away
@@ -103,11 +106,35 @@ class AuthenticationError(RequestError):
     status = 401
 
 
+class ForbiddenError(RequestError):
+    """Something that may not be done, such as registering a worker at a refused address."""
+
+    code = ErrorCode.NO_PERMISSION
+    status = 403
+
+
+class TooLargeError(RequestError):
+    """The body of a request exceeds the server's limit."""
+
+    status = 413
+
+
 class OverloadedError(FastChatError):
-    """The queue is full; the same request may succeed later."""
+    """The queue is full; the same request may succeed later.
+
+    Attributes:
+        retry_after_s: when it is worth while to try again.
+    """
 
     code = ErrorCode.ENGINE_OVERLOADED
     status = 429
+    retry_after_s: float = 1.0
+
+
+class RateLimitError(OverloadedError):
+    """An API key has used up the requests or tokens that it may have for now."""
+
+    code = ErrorCode.RATE_LIMIT
 
 
 class DeadlineError(FastChatError):

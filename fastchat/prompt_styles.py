@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastchat.errors import RequestError, SettingsError
 
@@ -43,8 +44,7 @@ class SeparatorStyle(enum.IntEnum):
     DEFAULT = 23
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A stretch of a prompt.
 
     Attributes:
@@ -59,8 +59,7 @@ class Piece:
     control: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Characters [start, end) of a prompt that belong to one message."""
 
     start: int
@@ -93,6 +92,11 @@ YUAN2_ANSWER = "<sep>"
 """The control token after which Yuan2 writes its answer."""
 
 
+_NEXT_TURN = Piece(YUAN2_TURN)
+_NEW_LINE = Piece("\n")
+_ANSWER = Piece(YUAN2_ANSWER, control=True)
+
+
 def render_yuan2(messages: Sequence[Mapping[str, str]]) -> list[Piece]:
     """Renders OpenAI messages as Yuan2's published chat template does.
 
@@ -109,24 +113,26 @@ def render_yuan2(messages: Sequence[Mapping[str, str]]) -> list[Piece]:
         raise RequestError(
             "The message list is empty; at least one message is needed.", param="messages"
         )
+    pieces: list[Piece] = []
+    turn = None  # where the separator behind the latest turn stands
     for index, message in enumerate(messages):
-        if message["role"] not in ("system", "user", "assistant"):
+        role, text = message["role"], message["content"].strip()
+        if text:
+            pieces.append(Piece(text, index))
+        if role == "system":
+            pieces.append(_NEW_LINE)
+        elif role in ("user", "assistant"):
+            turn = len(pieces)
+            pieces.append(_NEXT_TURN)
+        else:
             raise RequestError(
-                f"messages[{index}].role is {message['role']!r};"
+                f"messages[{index}].role is {role!r};"
                 " allowed are 'system', 'user' and 'assistant'.",
                 param=f"messages[{index}].role",
             )
-    last = max((i for i, m in enumerate(messages) if m["role"] != "system"), default=None)
-    pieces = []
-    for index, message in enumerate(messages):
-        pieces.append(Piece(message["content"].strip(), owner=index))
-        if message["role"] == "system":
-            pieces.append(Piece("\n"))
-        elif index == last:
-            pieces.append(Piece(YUAN2_ANSWER, control=True))
-        else:
-            pieces.append(Piece(YUAN2_TURN))
-    return [piece for piece in pieces if piece.text]
+    if turn is not None:
+        pieces[turn] = _ANSWER
+    return pieces
 
 
 def render(style: SeparatorStyle, layout: Layout) -> list[Piece]:

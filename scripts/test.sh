@@ -20,4 +20,4 @@ done
 
 ensure_venv tests "${ROOT}[all,dev]"
 cd "$ROOT" || exit
-exec "$PYTHON_BIN" -m pytest -n "${TEST_WORKERS:-2}" -m "$marker" ${arguments[@]+"${arguments[@]}"}
+exec "$PYTHON_BIN" -m pytest -n "${TEST_WORKERS:-2}" --dist loadgroup -m "$marker" ${arguments[@]+"${arguments[@]}"}

@@ -24,37 +24,38 @@ from fastchat.utils import available_cores
 BLOCK = 1000
 """Samples that are worked on, and kept, together."""
 
+_GROUP = 64
+"""Samples that are tokenised together: several times cheaper than one by one, and few enough
+that their rows, which repeat a long conversation's turns, take no memory to speak of."""
 
-def build_tree(
-    builder: RowBuilder, sample: Sample, stats: RowStats, rows: list[Row] | None = None
-) -> Tree | None:
-    """The tree of a sample's rows; None where no row of it can be learned.
+
+def build_trees(
+    builder: RowBuilder, samples: Iterable[Sample], stats: RowStats
+) -> Iterator[tuple[Sample, list[Row], Tree]]:
+    """The rows of each sample and their tree; samples of which nothing is learned are left out.
 
     Args:
         builder: builds the rows.
-        sample: the conversation.
-        stats: where it is counted.
-        rows: where the rows are put, if they are wanted.
+        samples: the conversations.
+        stats: where all of them are counted.
     """
-    rows = [] if rows is None else rows
-    stats.add_sample(sample)
-    for target in builder.targets(sample):
-        row = builder.row(sample, target)
-        stats.add_row(row)
-        if row is not None:
-            rows.append(row)
-    if not rows:
-        return None
-    tree = merge(rows)
-    stats.laid_out_tokens += len(tree)
-    return tree
+    for group in _chunks(samples, _GROUP):
+        for sample, found in zip(group, builder.rows(group), strict=True):
+            stats.add_sample(sample)
+            for row in found:
+                stats.add_row(row)
+            rows = [row for row in found if row is not None]
+            if rows:
+                tree = merge(rows)
+                stats.laid_out_tokens += len(tree)
+                yield sample, rows, tree
 
 
 def build_block(builder: RowBuilder, samples: list[Sample]) -> ItemBlock:
     """The trees of some samples, and what became of these."""
     stats = RowStats()
-    trees = [build_tree(builder, sample, stats) for sample in samples]
-    return ItemBlock.of([tree for tree in trees if tree is not None], stats)
+    trees = [tree for _, _, tree in build_trees(builder, samples, stats)]
+    return ItemBlock.of(trees, stats)
 
 
 def build_blocks(
@@ -67,7 +68,7 @@ def build_blocks(
         samples: read as they are needed.
         processes: how many build; all cores if None. What fits one block is built here.
     """
-    chunks = _chunks(samples)
+    chunks = _chunks(samples, BLOCK)
     first = list(islice(chunks, 2))
     workers = available_cores() if processes is None else processes
     # Forked, a process has the tokenizer at once; elsewhere it would have to load it anew.
@@ -90,12 +91,7 @@ def pack(samples: list[Sample]) -> bytes:
     """Samples as bytes, several times faster than pickled."""
     return marshal.dumps(
         [
-            (
-                sample.id,
-                [(message["role"], message["content"]) for message in sample.messages],
-                sample.leading_dropped,
-                sample.trailing_dropped,
-            )
+            (sample.id, sample.messages, sample.leading_dropped, sample.trailing_dropped)
             for sample in samples
         ]
     )
@@ -103,15 +99,13 @@ def pack(samples: list[Sample]) -> bytes:
 
 def unpack(packed: bytes) -> list[Sample]:
     """What `pack` was given."""
-    return [
-        Sample(name, tuple({"role": role, "content": text} for role, text in messages), *dropped)
-        for name, messages, *dropped in marshal.loads(packed)  # noqa: S302 (this process's own)
-    ]
+    parts = marshal.loads(packed)  # noqa: S302 (this process's own)
+    return [Sample(*fields) for fields in parts]
 
 
-def _chunks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+def _chunks(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
     iterator = iter(samples)
-    while chunk := list(islice(iterator, BLOCK)):
+    while chunk := list(islice(iterator, size)):
         yield chunk
 
 

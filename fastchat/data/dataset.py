@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastchat.chat import ChatRenderer
-from fastchat.data.building import BLOCK, build_blocks, build_tree
+from fastchat.data.building import BLOCK, build_blocks, build_trees
 from fastchat.data.item_file import write_items
 from fastchat.data.reader import iter_samples
 from fastchat.data.row_cache import cached_items, digest
@@ -59,11 +59,9 @@ class HeldItems:
         self._builder = builder
         self._held: list[Sample | Tree] = []
         lengths = []
-        for sample in samples:
-            tree = build_tree(builder, sample, self.stats)
-            if tree is not None:
-                self._held.append(sample if lazy else tree)
-                lengths.append(len(tree))
+        for sample, _, tree in build_trees(builder, samples, self.stats):
+            self._held.append(sample if lazy else tree)
+            lengths.append(len(tree))
         self.lengths = np.array(lengths, np.int64)
 
     def __len__(self) -> int:
@@ -74,8 +72,7 @@ class HeldItems:
         held = self._held[index]
         if isinstance(held, Tree):
             return held
-        tree = build_tree(self._builder, held, RowStats())
-        assert tree is not None, "what fitted once fits again"
+        ((_, _, tree),) = build_trees(self._builder, [held], RowStats())  # it fitted once
         return tree
 
 

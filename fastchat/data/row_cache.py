@@ -7,17 +7,14 @@ The first of several processes makes it; the others wait for it.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import logging
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fastchat
+from fastchat.cache_folder import cache_folder, locked, writable
 from fastchat.chat import ChatRenderer
 from fastchat.data.item_file import ItemFile
 from fastchat.errors import RequestError
@@ -25,12 +22,6 @@ from fastchat.errors import RequestError
 logger = logging.getLogger(__name__)
 
 _CODE = ("data", "chat.py", "conversation.py", "prompt_styles.py", "model/tokenization_yuan.py")
-
-
-def cache_folder() -> Path:
-    """Where tokenised data is kept: `$FASTCHAT_CACHE`, else `~/.cache/fastchat`."""
-    chosen = os.environ.get("FASTCHAT_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "fastchat"
 
 
 def cached_items(key: str, write: Callable[[Path], None], folder: Path | None = None) -> ItemFile:
@@ -41,38 +32,14 @@ def cached_items(key: str, write: Callable[[Path], None], folder: Path | None = 
         write: makes the file at the path it is given.
         folder: `cache_folder()` if None; a temporary one if it cannot be written to.
     """
-    folder = _writable(cache_folder() if folder is None else folder)
+    folder = writable(cache_folder() if folder is None else folder, "tokenised data")
     path = folder / f"{key}.arrow"
     if not path.exists():
-        with _lock(folder / f"{key}.lock"):
+        with locked(folder / f"{key}.lock"):
             if not path.exists():
                 write(path)
     logger.info("tokenised data is in %s", path)
     return ItemFile(path)
-
-
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        other = Path(tempfile.gettempdir()) / f"fastchat-{os.getuid()}"
-        other.mkdir(mode=0o700, exist_ok=True)
-        logger.warning(
-            "tokenised data cannot be kept in %s (%s); %s is used. Set FASTCHAT_CACHE.",
-            folder,
-            error.strerror or error,
-            other,
-        )
-        return other
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it if this process dies
-        yield
 
 
 def digest(path: Path, tokenizer: Any, renderer: ChatRenderer, *settings: object) -> str:

@@ -25,8 +25,9 @@ import enum
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 
-from fastchat.chat import ChatRenderer, Messages, RenderedPrompt
+from fastchat.chat import ChatRenderer, RenderedPrompt
 from fastchat.data.sample import Sample
 from fastchat.errors import DataError, RequestError
 from fastchat.prompt_styles import YUAN2_ANSWER, Span
@@ -175,43 +176,73 @@ class RowBuilder:
             target: index of the answer among its messages, one of `targets`.
 
         Raises:
-            DataError: the model's template refuses the conversation; or the mode asks
-                where the earlier answers are, and template or tokenizer cannot tell.
+            DataError: see `rows`.
         """
-        answer = self._renderer.answer_ids(sample.messages[target]["content"])
+        return self._rows([(sample, target)])[0]
+
+    def rows(self, samples: Sequence[Sample]) -> list[list[Row | None]]:
+        """Of each sample the rows of its targets, tokenised together; None as in `row`.
+
+        Raises:
+            DataError: the model's template refuses a conversation; or the mode asks where
+                the earlier answers are, and template or tokenizer cannot tell.
+        """
+        targets = [self.targets(sample) for sample in samples]
+        ends = [(sample, end) for sample, own in zip(samples, targets, strict=True) for end in own]
+        rows = iter(self._rows(ends))
+        return [list(islice(rows, len(own))) for own in targets]
+
+    def _rows(self, ends: Sequence[tuple[Sample, int]]) -> list[Row | None]:
+        answers = self._renderer.all_answer_ids(
+            [sample.messages[target]["content"] for sample, target in ends]
+        )
+        try:
+            prompts = self._renderer.all_prompt_ids(
+                [sample.messages[:target] for sample, target in ends]
+            )
+        except RequestError:
+            prompts = [self._render(*end).ids for end in ends]
+        return [
+            self._row(*end, prompt, answer)
+            for end, prompt, answer in zip(ends, prompts, answers, strict=True)
+        ]
+
+    def _row(self, sample: Sample, target: int, prompt: list[int], answer: list[int]) -> Row | None:
         room = self._max_length - len(answer)
-        first = sample.first_question
-        starts = range(first, target, 2)
-
-        def prompt_from(start: int) -> RenderedPrompt:
-            return self._render(sample, sample.messages[:first] + sample.messages[start:target])
-
-        start = first
-        prompt = prompt_from(start)
-        if len(prompt.ids) > room:
+        first = start = sample.first_question
+        if len(prompt) > room:
             # The fewer turns, the shorter: the first of them that leaves room is the one.
+            starts = range(first, target, 2)
             place = bisect_left(
-                starts, True, lo=1, key=lambda start: len(prompt_from(start).ids) <= room
+                starts,
+                True,
+                lo=1,
+                key=lambda start: len(self._render(sample, target, start).ids) <= room,
             )
             if place == len(starts):
                 return None
             start = starts[place]
-            prompt = prompt_from(start)
-        labels, straddling = [IGNORED] * len(prompt.ids), 0
-        earlier = sample.messages[start + 1 : target : 2]
-        if self._mode is LossMode.EFFICIENT and any(m["content"].strip() for m in earlier):
-            labels, straddling = self._label_earlier_answers(prompt, sample)
+            prompt = self._render(sample, target, start).ids
+        labels, straddling = [IGNORED] * len(prompt), 0
+        if self._mode is LossMode.EFFICIENT:
+            earlier = sample.messages[start + 1 : target : 2]
+            if any(message["content"].strip() for message in earlier):
+                rendered = self._render(sample, target, start)
+                labels, straddling = self._label_earlier_answers(rendered, sample)
         return Row(
             sample_id=sample.id,
-            input_ids=prompt.ids + answer,
+            input_ids=prompt + answer,
             labels=labels + answer,
             dropped_turns=start - first,
             straddling=straddling,
         )
 
-    def _render(self, sample: Sample, messages: Messages) -> RenderedPrompt:
+    def _render(self, sample: Sample, target: int, start: int | None = None) -> RenderedPrompt:
+        """What stands before an answer, from the turn `start` on if it is given."""
+        first = sample.first_question
+        start = first if start is None else start
         try:
-            return self._renderer.render(messages)
+            return self._renderer.render(sample.messages[:first] + sample.messages[start:target])
         except RequestError as error:
             raise DataError(f"Sample {sample.id!r} cannot be rendered: {error}") from error
 

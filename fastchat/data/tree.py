@@ -123,7 +123,8 @@ def merge(rows: Sequence[Row]) -> Tree:
     """
     if len(rows) == 1:
         row = rows[0]
-        return Tree(row.sample_id, np.array(row.input_ids, np.int32), (), _learned_ranges(row))
+        ids = np.fromiter(row.input_ids, np.int32, len(row.input_ids))
+        return Tree(row.sample_id, ids, (), _learned_ranges(row))
     return _Merging(rows).tree()
 
 

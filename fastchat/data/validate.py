@@ -119,12 +119,10 @@ def _run(args: argparse.Namespace) -> None:
 
 def _rows(samples: Iterable[Sample], builder: RowBuilder, stats: RowStats) -> Iterator[Row]:
     """The rows of samples, counted as training would count them."""
-    from fastchat.data.building import build_tree
+    from fastchat.data.building import build_trees
 
-    for sample in samples:
-        rows: list[Row] = []
-        tree = build_tree(builder, sample, stats, rows)
-        yield from rows if tree is not None else ()
+    for _, rows, _ in build_trees(builder, samples, stats):
+        yield from rows
 
 
 def describe_row(row: Row, tokenizer: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
-from fastchat.engine.adapters import Adapter
+from fastchat.engine.network.adapters import Adapter
 from fastchat.errors import RequestError
 
 BASE = -1

@@ -19,14 +19,14 @@ from typing import Any
 
 from fastchat.engine import sampling
 from fastchat.engine.adapter_names import AdapterNames
-from fastchat.engine.adapters import Adapter
 from fastchat.engine.answer import Answer, Vocabulary
 from fastchat.engine.base import EngineStats, GenerationEvent, GenerationRequest
-from fastchat.engine.core import EngineCore, Outcome
+from fastchat.engine.batching.core import EngineCore, Outcome
+from fastchat.engine.batching.sequence import Sequence as Line
 from fastchat.engine.lookup import Drafter
+from fastchat.engine.network.adapters import Adapter
 from fastchat.engine.room import answer_budget, check_row
 from fastchat.engine.sampling import RowState
-from fastchat.engine.sequence import Sequence as Line
 from fastchat.engine.structured import Grammars
 from fastchat.errors import GenerationError, OverloadedError
 

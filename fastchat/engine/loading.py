@@ -16,9 +16,9 @@ import torch
 
 from fastchat.chat import ChatRenderer, TemplateChatRenderer, YuanChatRenderer
 from fastchat.conversation import Conversation, get_conv_template
-from fastchat.engine.adapters import beyond_lora
 from fastchat.engine.answer import Vocabulary
 from fastchat.engine.base import Engine
+from fastchat.engine.network.adapters import beyond_lora
 from fastchat.engine.plain import PlainEngine
 from fastchat.engine.served import ServedModel, TextCodec
 from fastchat.engine.settings import EngineSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fastchat.engine.scheduler import Limits
+from fastchat.engine.batching.scheduler import Limits
 
 Quantization = Literal["int8", "int4"]
 

@@ -15,22 +15,24 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
-from fastchat.engine.adapters import merged, read_adapter
 from fastchat.engine.answer import Vocabulary
-from fastchat.engine.blocks import BlockPool
+from fastchat.engine.batching.blocks import BlockPool
+from fastchat.engine.batching.core import EngineCore
 from fastchat.engine.continuous import ContinuousEngine
-from fastchat.engine.core import EngineCore
 from fastchat.engine.lookup import Drafter
-from fastchat.engine.memory import cache_blocks
-from fastchat.engine.native.kernels import Kernels, unavailable_reason
+from fastchat.engine.native.availability import unavailable_reason
+from fastchat.engine.native.kernels import Kernels
 from fastchat.engine.native.library import ThreadPool
 from fastchat.engine.native.packed import PackedKind
-from fastchat.engine.native_ops import NativeOps
-from fastchat.engine.network import Network, Ops
+from fastchat.engine.network.adapters import merged, read_adapter
+from fastchat.engine.network.bnb_ops import BitsAndBytesOps
+from fastchat.engine.network.memory import cache_blocks
+from fastchat.engine.network.native_ops import NativeOps
+from fastchat.engine.network.torch_ops import TorchOps
+from fastchat.engine.network.yuan import Network, Ops
 from fastchat.engine.sampling import BatchSampler
 from fastchat.engine.settings import EngineSettings
 from fastchat.engine.structured import Grammars
-from fastchat.engine.torch_ops import TorchOps
 from fastchat.errors import CheckpointError, FastChatError, SettingsError
 from fastchat.model.configuration_yuan import YuanConfig
 from fastchat.model.file_pages import forget_pages
@@ -132,13 +134,15 @@ def _ops(
         plain: PackedKind = "bfloat16" if dtype is torch.bfloat16 else "float32"
         kernels = Kernels(settings.threads or len(os.sched_getaffinity(0)))
         return NativeOps(kernels, settings.quantization or plain, _DTYPES[plain]), kernels.pool
-    if settings.quantization is not None:
+    if settings.quantization is None:
+        return TorchOps(device, dtype), None
+    if device.type != "cuda":
         raise SettingsError(
-            f"{settings.quantization} weights need the project's own kernels, which run on a CPU"
-            " that has a C++ compiler.",
-            hint="Install g++, or leave --quantization out.",
+            f"{settings.quantization} weights need a GPU, or a CPU with a C++ compiler; the device"
+            f" is {device.type}.",
+            hint="Install g++, or leave --quantization and --load-8bit out.",
         )
-    return TorchOps(device, dtype), None
+    return BitsAndBytesOps(device, dtype, settings.quantization), None
 
 
 def _dtype(name: str | None, weights: WeightFiles) -> torch.dtype:

@@ -293,6 +293,14 @@ def forest_attention(
     return attended.transpose(1, 2).contiguous(), None
 
 
+def mask_for_forest(input_ids: Tensor) -> Tensor:
+    """What a model other than Yuan2 is given as its attention mask where a forest is the mask.
+
+    Four dimensions say to transformers that there is nothing to be made of it.
+    """
+    return input_ids.new_ones(1, 1, 1, 1)
+
+
 def register_forest_attention() -> None:
     """Makes "forest" an attention implementation that any transformers model can be set to."""
     from transformers import AttentionInterface, AttentionMaskInterface

@@ -127,13 +127,15 @@ class YuanTokenizer(SentencePieceBackend):
         return ids
 
     def encode_ids_batch(
-        self, texts: Sequence[str], *, parse_special: bool = True
+        self, texts: Sequence[str], *, parse_special: bool = True, threads: int | None = None
     ) -> list[list[int]]:
-        """`encode_ids` of many texts, on all cores."""
+        """`encode_ids` of many texts, on all cores if `threads` is None."""
+        threads = threads or available_cores()
         if not parse_special:
-            return self._encode_runs(list(texts))
+            return self._encode_runs(list(texts), threads)
         split = [list(self._runs(text)) for text in texts]
-        plain = iter(self._encode_runs([run for runs in split for run, s in runs if s is None]))
+        runs = [run for parts in split for run, special in parts if special is None]
+        plain = iter(self._encode_runs(runs, threads))
         return [
             [i for _, special in runs for i in ([special] if special is not None else next(plain))]
             for runs in split
@@ -190,8 +192,8 @@ class YuanTokenizer(SentencePieceBackend):
         if start < len(text):
             yield text[start:], None
 
-    def _encode_runs(self, runs: list[str]) -> list[list[int]]:
-        encoded: list[list[int]] = self.sp_model.encode(runs, num_threads=available_cores())
+    def _encode_runs(self, runs: list[str], threads: int) -> list[list[int]]:
+        encoded: list[list[int]] = self.sp_model.encode(runs, num_threads=threads)
         return encoded
 
     def _encode_run_offsets(self, run: str) -> tuple[list[int], list[Offset]]:

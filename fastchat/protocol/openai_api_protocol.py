@@ -1,96 +1,63 @@
 """The bodies of the OpenAI-compatible API, under the class names FastChat's users import.
 
-Knows what a body may hold, not what is done with it. A field that would change the answer
-and is not served is refused by name; OpenAI's bookkeeping fields are accepted and unused.
-A null field is as good as an absent one.
+What requests have in common is in `openai_requests`, tools are in `openai_tools`.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field
 
-from fastchat.errors import RequestError
-
-_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-
-
-def random_id(prefix: str) -> str:
-    """An id as OpenAI's objects have, such as `cmpl-` and 22 letters and digits."""
-    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(22))
-
-
-def _now() -> int:
-    return int(time.time())
-
-
-BOOKKEEPING_FIELDS = frozenset(
-    {
-        "metadata",
-        "moderation",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "user",
-    }
+from fastchat.protocol.openai_requests import (
+    BOOKKEEPING_FIELDS,
+    OpenAIRequest,
+    ResponseFormat,
+    SamplingRequest,
+    StreamOptions,
+    UsageInfo,
+    random_id,
+    seconds_now,
 )
-"""Fields for OpenAI's own accounts and caches: no answer depends on them here."""
+from fastchat.protocol.openai_tools import Tool, ToolCall, ToolChoice
 
-_WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "functions": ([],),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "suffix": ("",),
-    "use_beam_search": (False,),
-    "reasoning_effort": ("none",),
-}
-"""Values at which fields that are not served would change nothing: accepted."""
+__all__ = [
+    "BOOKKEEPING_FIELDS",
+    "ChatCompletionRequest",
+    "ChatCompletionResponse",
+    "ChatCompletionResponseChoice",
+    "ChatCompletionResponseStreamChoice",
+    "ChatCompletionStreamResponse",
+    "ChatLogProbs",
+    "ChatMessage",
+    "ChatTokenLogprob",
+    "ChatTokenLogprobs",
+    "CompletionRequest",
+    "CompletionResponse",
+    "CompletionResponseChoice",
+    "CompletionResponseStreamChoice",
+    "CompletionStreamResponse",
+    "DeltaMessage",
+    "EmbeddingsRequest",
+    "EmbeddingsResponse",
+    "ErrorResponse",
+    "FinishReason",
+    "LogProbs",
+    "ModelCard",
+    "ModelList",
+    "ModelPermission",
+    "OpenAIRequest",
+    "SamplingRequest",
+    "StreamOptions",
+    "TokenCheckRequest",
+    "TokenCheckRequestItem",
+    "TokenCheckResponse",
+    "TokenCheckResponseItem",
+    "UsageInfo",
+    "random_id",
+]
 
-
-class OpenAIRequest(BaseModel):
-    """Base of the request bodies.
-
-    Raises (when validated):
-        RequestError: a field that is not served, or an unknown one; names it.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_what_is_served(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        kept = {}
-        for name, value in values.items():
-            if value is None:
-                continue
-            if name in cls.model_fields:
-                kept[name] = value
-            elif name in _WITHOUT_EFFECT and value not in _WITHOUT_EFFECT[name]:
-                raise RequestError(
-                    f"The field {name!r} is not served here and would change the answer.",
-                    hint="Leave it out.",
-                    param=name,
-                )
-            elif name not in BOOKKEEPING_FIELDS and name not in _WITHOUT_EFFECT:
-                raise RequestError(
-                    f"There is no request field named {name!r}.",
-                    hint=f"Known fields: {', '.join(sorted(cls.model_fields))}.",
-                    param=str(name),
-                )
-        return kept
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class ErrorResponse(BaseModel):
@@ -106,7 +73,7 @@ class ModelPermission(BaseModel):
 
     id: str = Field(default_factory=lambda: random_id("modelperm-"))
     object: str = "model_permission"
-    created: int = Field(default_factory=_now)
+    created: int = Field(default_factory=seconds_now)
     allow_create_engine: bool = False
     allow_sampling: bool = True
     allow_logprobs: bool = True
@@ -123,7 +90,7 @@ class ModelCard(BaseModel):
 
     id: str
     object: str = "model"
-    created: int = Field(default_factory=_now)
+    created: int = Field(default_factory=seconds_now)
     owned_by: str = "fastchat"
     root: str | None = None
     parent: str | None = None
@@ -137,14 +104,6 @@ class ModelList(BaseModel):
     data: list[ModelCard] = []
 
 
-class UsageInfo(BaseModel):
-    """Token counts."""
-
-    prompt_tokens: int = 0
-    total_tokens: int = 0
-    completion_tokens: int | None = 0
-
-
 class LogProbs(BaseModel):
     """Log-probabilities of a completion, in parallel lists."""
 
@@ -154,37 +113,6 @@ class LogProbs(BaseModel):
     top_logprobs: list[dict[str, float] | None] = Field(default_factory=list)
 
 
-class StreamOptions(BaseModel):
-    """How a stream is told.
-
-    Attributes:
-        include_usage: end with a chunk that holds the token counts and no choices.
-        include_obfuscation: accepted; nothing is obfuscated here.
-    """
-
-    include_usage: bool = False
-    include_obfuscation: bool = False
-
-
-class SamplingRequest(OpenAIRequest):
-    """The fields that chat and completions share."""
-
-    model: str
-    temperature: float = 0.7
-    top_p: float = 1.0
-    top_k: int = -1
-    n: int = 1
-    stop: str | list[str] | None = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    logit_bias: dict[int, float] | None = None
-    seed: int | None = None
-    user: str | None = None
-
-
 class ChatCompletionRequest(SamplingRequest):
     """The body of `/v1/chat/completions`.
 
@@ -192,6 +120,9 @@ class ChatCompletionRequest(SamplingRequest):
         messages: a list of role and content, or a text that no template is put around.
         max_tokens, max_completion_tokens: two names of one wish; null is the rest of the
             context.
+        parallel_tool_calls: whether an answer may make several calls.
+        truncation: "auto" drops the oldest turns that do not fit into the context, where
+            "disabled" is an error.
     """
 
     messages: str | list[dict[str, Any]]
@@ -199,6 +130,11 @@ class ChatCompletionRequest(SamplingRequest):
     max_completion_tokens: int | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] = Field(default_factory=list)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
+    truncation: Literal["auto", "disabled"] = "disabled"
 
 
 class ChatTokenLogprob(BaseModel):
@@ -222,10 +158,12 @@ class ChatLogProbs(BaseModel):
 
 
 class ChatMessage(BaseModel):
-    """A message of an answer."""
+    """A message of an answer; the content is null if it is nothing but calls."""
 
     role: str
-    content: str
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class ChatCompletionResponseChoice(BaseModel):
@@ -234,7 +172,7 @@ class ChatCompletionResponseChoice(BaseModel):
     index: int
     message: ChatMessage
     logprobs: ChatLogProbs | None = None
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: FinishReason | None = None
 
 
 class ChatCompletionResponse(BaseModel):
@@ -242,7 +180,7 @@ class ChatCompletionResponse(BaseModel):
 
     id: str = Field(default_factory=lambda: random_id("chatcmpl-"))
     object: str = "chat.completion"
-    created: int = Field(default_factory=_now)
+    created: int = Field(default_factory=seconds_now)
     model: str
     choices: list[ChatCompletionResponseChoice]
     usage: UsageInfo
@@ -253,6 +191,7 @@ class DeltaMessage(BaseModel):
 
     role: str | None = None
     content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
 
 
 class ChatCompletionResponseStreamChoice(BaseModel):
@@ -261,7 +200,7 @@ class ChatCompletionResponseStreamChoice(BaseModel):
     index: int
     delta: DeltaMessage
     logprobs: ChatLogProbs | None = None
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: FinishReason | None = None
 
 
 class ChatCompletionStreamResponse(BaseModel):
@@ -269,7 +208,7 @@ class ChatCompletionStreamResponse(BaseModel):
 
     id: str = Field(default_factory=lambda: random_id("chatcmpl-"))
     object: str = "chat.completion.chunk"
-    created: int = Field(default_factory=_now)
+    created: int = Field(default_factory=seconds_now)
     model: str
     choices: list[ChatCompletionResponseStreamChoice]
     usage: UsageInfo | None = None
@@ -306,6 +245,8 @@ class TokenCheckResponse(BaseModel):
 class EmbeddingsRequest(OpenAIRequest):
     """The body of `/v1/embeddings`."""
 
+    refused: ClassVar[frozenset[str]] = frozenset({"dimensions"})
+
     model: str | None = None
     engine: str | None = None
     input: str | list[str] | list[int] | list[list[int]]
@@ -334,6 +275,7 @@ class CompletionRequest(SamplingRequest):
     logprobs: int | None = None
     echo: bool = False
     best_of: int | None = None
+    response_format: ResponseFormat | None = None
 
 
 class CompletionResponseChoice(BaseModel):
@@ -350,7 +292,7 @@ class CompletionResponse(BaseModel):
 
     id: str = Field(default_factory=lambda: random_id("cmpl-"))
     object: str = "text_completion"
-    created: int = Field(default_factory=_now)
+    created: int = Field(default_factory=seconds_now)
     model: str
     choices: list[CompletionResponseChoice]
     usage: UsageInfo
@@ -370,7 +312,7 @@ class CompletionStreamResponse(BaseModel):
 
     id: str = Field(default_factory=lambda: random_id("cmpl-"))
     object: str = "text_completion"
-    created: int = Field(default_factory=_now)
+    created: int = Field(default_factory=seconds_now)
     model: str
     choices: list[CompletionResponseStreamChoice]
     usage: UsageInfo | None = None

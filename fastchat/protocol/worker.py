@@ -17,13 +17,22 @@ from fastchat.errors import (
     AuthenticationError,
     ContextOverflowError,
     FastChatError,
+    ForbiddenError,
     GenerationError,
     OverloadedError,
+    RateLimitError,
     RequestError,
     UnknownModelError,
     WorkerTimeoutError,
     WorkerUnavailableError,
 )
+
+
+class GrammarParams(BaseModel):
+    """What an answer has to look like; see `fastchat.engine.base.Grammar`."""
+
+    kind: Literal["json", "json_schema", "regex", "choice", "ebnf"]
+    text: str = ""
 
 
 class GenerateParams(BaseModel):
@@ -38,6 +47,14 @@ class GenerateParams(BaseModel):
         echo: whether the text of the answer starts with the prompt.
         max_new_tokens: null is the rest of the context.
         logprobs: alternatives per token, or null for no log-probabilities.
+        truncation: "auto" drops the oldest turns of messages that exceed the context;
+            "disabled" is an error then.
+        adapter: a LoRA adapter that answers; a model name of the worker's may imply one.
+        priority: requests of a lower number are admitted first.
+        deadline_s: a request that has not begun by then is given up.
+        deltas: chunks tell what is new, in place of everything so far.
+        stream_interval: tokens between two chunks; the worker's own if null.
+        cache_salt: computed prefixes are shared only among requests of the same salt.
         unset: fields that hold a default of the sender, not a wish of its client.
         request_id: names the request in logs and errors.
     """
@@ -51,13 +68,25 @@ class GenerateParams(BaseModel):
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = Field(default_factory=dict)
+    no_repeat_ngram: int = 0
+    grammar: GrammarParams | None = None
+    min_new_tokens: int = 0
     max_new_tokens: int | None = 256
     stop: str | list[str] = Field(default_factory=list)
     stop_token_ids: list[int] = Field(default_factory=list)
+    ignore_eos: bool = False
+    truncation: Literal["auto", "disabled"] = "disabled"
+    adapter: str | None = None
+    priority: int = 0
+    deadline_s: float | None = None
+    cache_salt: str = ""
+    deltas: bool = False
+    stream_interval: int | None = Field(default=None, ge=1)
     seed: int | None = None
     logprobs: int | None = None
     echo: bool = True
@@ -102,7 +131,9 @@ class Chunk(TypedDict):
     Attributes:
         text: all text so far, or the reason if `error_code` is not 0.
         finish_reason: null until the last chunk, which holds nothing else that is new.
+        delta: whether text and logprobs hold only what is new since the chunk before.
         param: the request field at fault, in error chunks.
+        retry_after_s: when to try again, in error chunks of an overloaded worker.
     """
 
     text: str
@@ -110,7 +141,9 @@ class Chunk(TypedDict):
     usage: NotRequired[Usage]
     finish_reason: NotRequired[Literal["stop", "length"] | None]
     logprobs: NotRequired[ChunkLogprobs | None]
+    delta: NotRequired[bool]
     param: NotRequired[str]
+    retry_after_s: NotRequired[float]
 
 
 class ModelParams(BaseModel):
@@ -146,6 +179,26 @@ class CountTokenAnswer(BaseModel):
 
     count: int
     error_code: int = 0
+
+
+class TokenizeAnswer(BaseModel):
+    """A prompt as token ids, and each token's text."""
+
+    tokens: list[int]
+    texts: list[str]
+    context_length: int
+
+
+class DetokenizeParams(ModelParams):
+    """Token ids to be turned into text."""
+
+    tokens: list[int]
+
+
+class DetokenizeAnswer(BaseModel):
+    """The text of token ids, special tokens included."""
+
+    text: str
 
 
 class ConvTemplateAnswer(BaseModel):
@@ -194,25 +247,55 @@ class ModelNames(BaseModel):
 
 
 class WorkerAddress(BaseModel):
-    """The URL of a worker, "" if none serves the model."""
+    """The URL of a worker, "" if none serves the model.
+
+    Attributes:
+        alone: nobody else serves the model, so that for a moment no one need be asked.
+    """
 
     address: str
+    alone: bool = False
 
 
 class HeartBeatAnswer(BaseModel):
-    """Whether the controller knows the worker; if not, it has to register again."""
+    """Whether the controller knows the worker; if not, it has to register again.
+
+    Attributes:
+        next_s: when the controller would like to hear from it again, in seconds.
+    """
 
     exist: bool
+    next_s: float | None = None
+
+
+class RemoveWorker(BaseModel):
+    """A worker, named by its URL, takes its leave."""
+
+    worker_name: str
+
+
+class DispatchQuestion(ModelParams):
+    """Which worker is to answer a request.
+
+    Attributes:
+        prefix: hashes of the request's beginnings, the shortest first; requests that begin
+            alike share them.
+        failed: workers that were asked already and could not be reached.
+    """
+
+    prefix: list[str] = Field(default_factory=list)
+    failed: list[str] = Field(default_factory=list)
 
 
 _ERRORS: dict[int, type[FastChatError]] = {
     ErrorCode.VALIDATION_TYPE_ERROR: RequestError,
     ErrorCode.INVALID_AUTH_KEY: AuthenticationError,
     ErrorCode.INCORRECT_AUTH_KEY: AuthenticationError,
+    ErrorCode.NO_PERMISSION: ForbiddenError,
     ErrorCode.INVALID_MODEL: UnknownModelError,
     ErrorCode.PARAM_OUT_OF_RANGE: RequestError,
     ErrorCode.CONTEXT_OVERFLOW: ContextOverflowError,
-    ErrorCode.RATE_LIMIT: OverloadedError,
+    ErrorCode.RATE_LIMIT: RateLimitError,
     ErrorCode.QUOTA_EXCEEDED: OverloadedError,
     ErrorCode.ENGINE_OVERLOADED: OverloadedError,
     ErrorCode.CONTROLLER_NO_WORKER: WorkerUnavailableError,
@@ -228,6 +311,8 @@ def error_chunk(error: FastChatError) -> Chunk:
     chunk = Chunk(text=str(error), error_code=int(error.code))
     if error.param is not None:
         chunk["param"] = error.param
+    if isinstance(error, OverloadedError):
+        chunk["retry_after_s"] = error.retry_after_s
     return chunk
 
 
@@ -240,6 +325,8 @@ def error_of(answer: Mapping[str, Any]) -> FastChatError | None:
     error = kind(str(answer.get("text", "")), param=answer.get("param"))
     if code in _KNOWN_CODES:
         error.code = ErrorCode(code)
+    if isinstance(error, OverloadedError):
+        error.retry_after_s = float(answer.get("retry_after_s", error.retry_after_s))
     return error
 
 

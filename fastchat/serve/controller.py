@@ -9,7 +9,8 @@ import argparse
 from collections.abc import Sequence
 
 from fastchat.serve.flags import add_server_flags
-from fastchat.serve.running import TlsFiles, bind, run_app, run_entry
+from fastchat.serve.running import EVERYWHERE, TlsFiles, bind, run_app, run_entry
+from fastchat.serve.tracing import trace_to
 
 PORT = 21001
 
@@ -23,9 +24,9 @@ def parser() -> argparse.ArgumentParser:
     add_server_flags(found, port=PORT)
     found.add_argument(
         "--dispatch-method",
-        choices=("lottery", "shortest_queue"),
+        choices=("lottery", "prefix", "shortest_queue"),
         default="shortest_queue",
-        help="how a worker is chosen for a request",
+        help="how a worker is chosen; prefix sends a conversation where it was before",
     )
     return found
 
@@ -33,15 +34,24 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a controller until it is stopped."""
     args = parser().parse_args(argv)
+    trace_to(args.otlp_endpoint, "fastchat-controller")
     tls = TlsFiles.from_environment() if args.ssl else None
     sockets = bind(args.host, args.port)
 
+    from fastchat.serve.cluster import secrets
     from fastchat.serve.cluster.app import ControllerSettings, create_controller_app
     from fastchat.utils import build_logger
 
     logger = build_logger("controller", "controller.log")
     logger.info("args: %s", args)
-    app = create_controller_app(ControllerSettings(dispatch_method=args.dispatch_method))
+    settings = ControllerSettings(dispatch_method=args.dispatch_method)
+    if args.host in EVERYWHERE and not settings.token:
+        logger.warning(
+            "Whoever reaches this port may register workers; set %s for the controller and its"
+            " workers.",
+            secrets.VARIABLE,
+        )
+    app = create_controller_app(settings)
     run_app(app, sockets, args.host, tls)
 
 

@@ -11,11 +11,14 @@ from fastchat.flag_types import at_least_one
 
 
 def add_server_flags(parser: argparse.ArgumentParser, *, port: int) -> None:
-    """Adds --host, --port and --ssl."""
+    """Adds --host, --port, --ssl and --otlp-endpoint."""
     parser.add_argument("--host", default="localhost", help="address to listen on")
     parser.add_argument("--port", type=int, default=port, help="port to listen on")
     parser.add_argument(
         "--ssl", action="store_true", help="serve HTTPS; reads SSL_KEYFILE and SSL_CERTFILE"
+    )
+    parser.add_argument(
+        "--otlp-endpoint", help="URL of an OpenTelemetry collector (HTTP) that is sent traces"
     )
 
 

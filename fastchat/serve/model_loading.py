@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def load_model(args: argparse.Namespace, *, conv_template: str | None = None) -> ServedModel:
     """Loads the model that the flags describe. torch is imported here."""
+    from fastchat.engine.batching.scheduler import Limits
     from fastchat.engine.loading import load_served_model
-    from fastchat.engine.scheduler import Limits
     from fastchat.engine.settings import EngineSettings
 
     options = {**engine_options(args)}

@@ -7,47 +7,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from fastchat.flag_types import at_least_one, boolean, comma_list
+from fastchat.flag_types import comma_list
 from fastchat.model_flags import add_model_args, check_model_args
-from fastchat.serve.flags import add_server_flags
 from fastchat.serve.model_loading import load_model, model_names
-from fastchat.serve.running import EVERYWHERE, TlsFiles, address_of, bind, run_app, run_entry
+from fastchat.serve.running import run_entry
+from fastchat.serve.worker_entry import add_worker_flags, serve_worker, settings_of
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from fastchat.serve.worker.app import WorkerSettings
-
-PORT = 21002
-CONTROLLER_ADDRESS = "http://localhost:21001"
-
-
-def add_worker_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say how a worker serves, whatever its engine."""
-    add = parser.add_argument
-    add_server_flags(parser, port=PORT)
-    add("--worker-address", help="URL under which others reach this worker; from host and port")
-    add("--controller-address", default=CONTROLLER_ADDRESS)
-    add("--model-names", type=comma_list, help="names to serve the model under, with commas")
-    add("--conv-template", help="conversation template; the model's own if unset")
-    add(
-        "--limit-worker-concurrency",
-        type=at_least_one,
-        default=5,
-        help="requests generated at once; more wait in line",
-    )
-    add("--stream-interval", type=at_least_one, default=2, help="tokens between two chunks")
-    add("--no-register", action="store_true", help="do not tell a controller")
-    add("--seed", type=int, help="seed of every request that brings none")
-    add(
-        "--embed-in-truncate",
-        action="store_true",
-        help="cut long embedding inputs at the context length",
-    )
-    add("--debug", nargs="?", type=boolean, const=True, default=False, help="log more")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,56 +29,51 @@ def parser() -> argparse.ArgumentParser:
         description="Serves one model, and tells a controller of it.",
     )
     add_worker_flags(found)
+    add = found.add_argument
+    add("--model-names", type=comma_list, help="names to serve the model under, with commas")
+    add("--conv-template", help="conversation template; the model's own if unset")
+    add(
+        "--lora-modules",
+        nargs="+",
+        type=_named_folder,
+        default=[],
+        metavar="NAME=FOLDER",
+        help="LoRA adapters to serve beside the model, each under a name of its own",
+    )
     add_model_args(found)
     return found
 
 
+def _named_folder(text: str) -> tuple[str, str]:
+    name, equals, folder = text.partition("=")
+    if not equals or not name or not folder:
+        raise argparse.ArgumentTypeError(f"is {text!r}; NAME=FOLDER is needed")
+    return name, folder
+
+
 def worker_settings(args: argparse.Namespace, port: int) -> WorkerSettings:
     """The settings that the flags describe; `port` is the bound one, should --port be 0."""
-    from fastchat.serve.worker.app import WorkerSettings
+    from fastchat.serve.worker.settings import ServedAdapter
 
-    return WorkerSettings(
-        model_names=model_names(args.model_path, args.model_names),
-        worker_address=args.worker_address or address_of(args.host, port, tls=args.ssl),
-        controller_address=None if args.no_register else args.controller_address,
-        limit_worker_concurrency=args.limit_worker_concurrency,
-        stream_interval=args.stream_interval,
-        embed_in_truncate=args.embed_in_truncate,
-    )
-
-
-def _warn_of_address(logger: logging.Logger, args: argparse.Namespace) -> None:
-    given = args.worker_address
-    host = args.host if given is None else urlsplit(given).hostname
-    if host not in EVERYWHERE:
-        return
-    logger.warning(
-        "The worker registers as %s, which other machines cannot reach;"
-        " for those give --worker-address.",
-        given or "localhost",
-    )
+    names = model_names(args.model_path, args.model_names)
+    adapters = {name: ServedAdapter(names[0], folder) for name, folder in args.lora_modules}
+    return settings_of(args, port, names, adapters)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a worker until it is stopped."""
     args = parser().parse_args(argv)
     check_model_args(args)
-    tls = TlsFiles.from_environment() if args.ssl else None
-    sockets = bind(args.host, args.port)
 
-    from fastchat.serve.worker.app import create_worker_app
-    from fastchat.utils import build_logger
+    def make_app(port: int) -> FastAPI:
+        from fastchat.serve.worker.app import create_worker_app
 
-    name = secrets.token_hex(4)
-    logger = build_logger("model_worker", f"model_worker_{name}.log")
-    logging.getLogger("fastchat").setLevel(logging.DEBUG if args.debug else logging.INFO)
-    logger.info("args: %s", args)
-    if not args.no_register:
-        _warn_of_address(logger, args)
-    settings = worker_settings(args, sockets[0].getsockname()[1])
-    logger.info("Loading the model %s from %s", settings.model_names, args.model_path)
-    served = load_model(args, conv_template=args.conv_template)
-    run_app(create_worker_app(served, settings), sockets, args.host, tls)
+        settings = worker_settings(args, port)
+        logger = logging.getLogger("fastchat.serve.model_worker")
+        logger.info("Loading the model %s from %s", settings.model_names, args.model_path)
+        return create_worker_app(load_model(args, conv_template=args.conv_template), settings)
+
+    serve_worker(args, make_app)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastchat.errors import SettingsError
-from fastchat.flag_types import strings
+from fastchat.flag_types import at_least_one, strings
 from fastchat.serve.flags import add_server_flags
+from fastchat.serve.openai.limits import ApiKey
 from fastchat.serve.openai.settings import AppSettings, CorsSettings, read_api_keys
 from fastchat.serve.running import TlsFiles, bind, run_app, run_entry
+from fastchat.serve.tracing import trace_to
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -91,7 +93,7 @@ async def get_gen_params(
     return params | {name: value for name, value in extras.items() if value is not None}
 
 
-def _api_keys(text: str) -> list[str] | None:
+def _api_keys(text: str) -> list[ApiKey] | None:
     try:
         return read_api_keys(text)
     except SettingsError as error:
@@ -117,6 +119,23 @@ def parser() -> argparse.ArgumentParser:
         default=settings.api_keys,
         help="keys separated by commas, or @FILE; unset leaves the API open",
     )
+    add(
+        "--max-body-bytes",
+        type=at_least_one,
+        default=settings.max_body_bytes,
+        help="of a request; larger ones are refused with 413",
+    )
+    add(
+        "--queue-timeout",
+        type=at_least_one,
+        help="seconds that a request may wait before it is begun; then it ends with 408",
+    )
+    add(
+        "--drain-seconds",
+        type=at_least_one,
+        default=60,
+        help="on TERM, what runs may take so long to finish",
+    )
     return found
 
 
@@ -127,12 +146,16 @@ def create_openai_api_server(argv: Sequence[str] | None = None) -> argparse.Name
         SettingsError: flags that cannot be used together.
     """
     args = parser().parse_args(argv)
+    trace_to(args.otlp_endpoint, "fastchat-api")
     cors = CorsSettings(
         args.allowed_origins, args.allowed_methods, args.allowed_headers, args.allow_credentials
     )
     settings = _settings()
     settings.controller_address = args.controller_address
     settings.api_keys = args.api_keys
+    settings.max_body_bytes = args.max_body_bytes
+    settings.queue_timeout_s = args.queue_timeout
+    settings.drain_s = args.drain_seconds
 
     from fastchat.serve.openai.app import add_cors
 

@@ -87,7 +87,7 @@ class Services:
         """
         deadline = time.monotonic() + timeout_s
         for service, process in self._running:
-            while not _answers(service.ready_url):
+            while not answers(service.ready_url):
                 if process.poll() is not None:
                     raise self._failure(service, f"ended with status {process.returncode}")
                 if time.monotonic() > deadline:
@@ -141,7 +141,8 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a URL answers with 200."""
     import httpx2
 
     try:

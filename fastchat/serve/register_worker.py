@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 async def _register(args: argparse.Namespace) -> None:
     from fastchat.protocol.worker import RegisterWorker
     from fastchat.serve.cluster.controller_client import ControllerClient
+    from fastchat.serve.cluster.secrets import controller_token
     from fastchat.serve.cluster.transport import new_client
 
     message = RegisterWorker(
@@ -45,7 +46,10 @@ async def _register(args: argparse.Namespace) -> None:
         multimodal=args.multimodal,
     )
     async with new_client() as http:
-        await ControllerClient(http, args.controller_address, timeout_s=30).register(message)
+        controller = ControllerClient(
+            http, args.controller_address, timeout_s=30, token=controller_token()
+        )
+        await controller.register(message)
 
 
 if __name__ == "__main__":

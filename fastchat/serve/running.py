@@ -5,6 +5,7 @@ Knows no application. Imports uvicorn only when a server runs.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -19,12 +20,15 @@ from typing import TYPE_CHECKING, NoReturn
 from fastchat.errors import FastChatError, SettingsError
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from types import FrameType
+
+    from fastapi import FastAPI
 
 INTERRUPTED = 130
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (what users type)
 _SHUTDOWN_S = 5
 _BACKLOG = 2048
+_TICK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +124,12 @@ def _cannot_listen(host: str, port: int, error: OSError) -> FastChatError:
 
 
 def run_app(
-    app: ASGIApp, sockets: Sequence[socket.socket], host: str, tls: TlsFiles | None = None
+    app: FastAPI, sockets: Sequence[socket.socket], host: str, tls: TlsFiles | None = None
 ) -> None:
     """Serves an application on bound sockets until INT or TERM.
+
+    An application with a `state.drain` is then given the time to finish what it does; a
+    second signal ends it at once.
 
     Raises:
         FastChatError: another process listens on the port by now, or the start failed.
@@ -137,6 +144,24 @@ def run_app(
             raise _cannot_listen(host, port, error) from error
 
     class Server(uvicorn.Server):
+        signals = 0
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.signals += 1
+            self.force_exit = self.signals > 1
+            super().handle_exit(sig, frame)
+
+        async def main_loop(self) -> None:
+            await super().main_loop()
+            drain = getattr(app.state, "drain", None)
+            if drain is None:
+                return
+            draining = asyncio.create_task(drain())
+            while not draining.done() and not self.force_exit:
+                await asyncio.wait((draining,), timeout=_TICK_S)
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             scheme, shown = ("https" if tls else "http"), (f"[{host}]" if ":" in host else host)

@@ -73,13 +73,13 @@ class StreamBody(Response):
         self._stream = body
         self._first = first
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the body for as long as the client is there."""
         async with aclosing(self._stream):
             try:
                 await while_connected(receive, self._send_all(send))
             except ClientGoneError:
-                return
+                scope.setdefault("state", {})["client_gone"] = True
 
     async def _send_all(self, send: Send) -> None:
         await send(

@@ -44,7 +44,9 @@ async def _ask(args: argparse.Namespace) -> None:
 
     async with new_client() as http:
         controller = ControllerClient(http, args.controller_address)
-        address = args.worker_address or await controller.worker_address(args.model_name)
+        address = args.worker_address
+        if not address:
+            address = (await controller.worker_address(args.model_name)).address
         if not address:
             known = ", ".join(await controller.list_models()) or "none"
             raise UnknownModelError(

@@ -20,6 +20,7 @@ from fastchat.model.learned_loss import OutputMatrix
 from fastchat.model.model_folder import local_folder, read_json
 from fastchat.model.weight_files import WeightFiles
 from fastchat.train.arguments import LoraArguments
+from fastchat.train.deepspeed_config import zero_stage
 from fastchat.train.training_arguments import TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -55,15 +56,9 @@ def check_adapter_settings(lora: LoraArguments, args: TrainingArguments) -> None
         _config_of(lora.lora_weight_path)
 
 
-def zero_stage(args: TrainingArguments) -> int:
-    """The ZeRO stage that DeepSpeed is told to use; 0 where there is none."""
-    settings = args.deepspeed if isinstance(args.deepspeed, dict) else {}
-    return int((settings.get("zero_optimization") or {}).get("stage", 0))
-
-
 def _check_four_bits(args: TrainingArguments) -> None:
     instead = "Use ZeRO-2 with --q_lora, or LoRA without it, which ZeRO-3 spreads over the devices."
-    if zero_stage(args) == 3:
+    if zero_stage(args.deepspeed) == 3:
         raise SettingsError(
             "--q_lora does not work with ZeRO-3, which cannot spread 4-bit weights.",
             hint=instead,

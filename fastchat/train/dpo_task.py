@@ -6,8 +6,8 @@ from typing import Any
 
 from fastchat.data.preferences import iter_chosen
 from fastchat.errors import SettingsError
-from fastchat.train.adapter import zero_stage
 from fastchat.train.arguments import LoraArguments
+from fastchat.train.deepspeed_config import zero_stage
 from fastchat.train.dpo_arguments import DpoArguments
 from fastchat.train.dpo_data import PairDataset, make_preference_data_module
 from fastchat.train.dpo_trainer import DpoTrainer
@@ -46,7 +46,7 @@ def check_unsharded(args: TrainingArguments) -> None:
     Raises:
         SettingsError: the weights are spread over the processes.
     """
-    engine = "ZeRO-3" if zero_stage(args) == 3 else "--fsdp" if args.fsdp else None
+    engine = "ZeRO-3" if zero_stage(args.deepspeed) == 3 else "--fsdp" if args.fsdp else None
     if engine is not None:
         raise SettingsError(
             f"{engine} does not go with this kind of preference training: the reference is asked"

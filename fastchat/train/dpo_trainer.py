@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fastchat.errors import SettingsError
+from fastchat.model.forest import mask_for_forest
 from fastchat.train.dpo_arguments import DpoArguments
 from fastchat.train.dpo_data import PairCollator, PairDataset
 from fastchat.train.dpo_loss import PairLosses, answer_log_probs, pair_losses
@@ -101,8 +102,7 @@ class DpoTrainer(YuanTrainer):
             losses = model(**fed, shift_labels=inputs["shift_labels"], reduction="none").loss
         else:
             fed["position_ids"] = inputs["position_ids"]
-            # Four dimensions say that there is nothing to be made of it: the forest is the mask.
-            fed["attention_mask"] = fed["input_ids"].new_ones(1, 1, 1, 1)
+            fed["attention_mask"] = mask_for_forest(fed["input_ids"])
             logits = model(**fed).logits[0]  # (K, V)
             losses = cross_entropy(logits.float(), inputs["shift_labels"], reduction="none")
         return answer_log_probs(

@@ -30,7 +30,7 @@ from fastchat.train.distributed import (
     start_deepspeed,
 )
 from fastchat.train.loading import lay_out_flat, load_for_training
-from fastchat.train.machine import fit_to, look
+from fastchat.train.machine import fit_to, look, use_one_gpu
 from fastchat.train.report.answering import greedy_answers
 from fastchat.train.report.page import RunFacts
 from fastchat.train.report.samples import FILE_NAME as SAMPLES_FILE
@@ -90,6 +90,7 @@ def fit(
     for note in notes:
         logger.warning("%s", note)
     _check_evaluation(evaluates, args)
+    _make_folder(Path(args.output_dir))
     if settings.lora is not None:
         check_adapter_settings(settings.lora, args)
     task.check(args)
@@ -186,9 +187,22 @@ def training_arguments(values: dict[str, Any]) -> tuple[TrainingArguments, list[
     # whatever else the model's forward takes.
     values |= {"remove_unused_columns": False, "label_names": ["labels"]}
     try:
-        return TrainingArguments(**values), notes
+        args = TrainingArguments(**values)
     except (ValueError, KeyError, ImportError, OSError) as error:
         raise SettingsError(f"These training arguments cannot be used: {error}") from error
+    return args, notes + use_one_gpu(args)
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes the output folder now, as it would be a pity to find at the end that it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"--output_dir {folder} cannot be used as a folder: {error.strerror}.",
+            hint="Name another, or one that does not exist yet.",
+            param="output_dir",
+        ) from error
 
 
 def _check_evaluation(evaluates: bool, args: TrainingArguments) -> None:

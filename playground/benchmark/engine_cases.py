@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -20,11 +21,14 @@ from engine_machine import Machine, config_of, kv_bytes, least_seconds, spread, 
 from engine_models import burst, checkpoint, engine, greedy, prompts
 from safetensors.torch import save_file
 
-from fastchat.engine.base import Grammar, SamplingParams
+import fastchat
+from fastchat.demo.corpus import load_prose
+from fastchat.engine.base import GenerationRequest, Grammar, SamplingParams
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.native.library import ThreadPool
 from fastchat.engine.sampling import BatchSampler, Row, RowState, Sampled
 from fastchat.model.published_weights import layer_shapes
+from fastchat.model.tokenizer_loading import load_tokenizer
 
 Args = argparse.Namespace
 
@@ -123,12 +127,14 @@ def context(args: Args, machine: Machine) -> dict[str, Any]:
     """Time that a longer context adds to a step, over the time that reading it takes."""
     config, found = config_of("B"), {}
     short, long = 128, 2048
-    with engine(checkpoint("B"), room=16 * (long + 64), drafting=False) as own:
+    with engine(checkpoint("B"), room=16 * (long + 128), drafting=False) as own:
         for streams in (1, 16):
             ratios = []
             for number in range(args.rounds):
-                near = step_seconds(own, streams, short, 12, 31 * number)
-                far = step_seconds(own, streams, long, 12, 31 * number + 1)
+                # The first go on generating while the last are still being read.
+                new = 12 + streams * long // 400
+                near = step_seconds(own, streams, short, new, 31 * number)
+                far = step_seconds(own, streams, long, new, 31 * number + 1)
                 added = streams * (long - short) * kv_bytes(config)
                 ratios.append((far - near) * machine.bandwidth / added)
             found[f"{streams} streams"] = {"added time / reading time": spread(ratios)}
@@ -259,6 +265,34 @@ def _compared(
     pairs = zip(rates[other], rates[base], strict=True)
     ratio = {name: spread([a / b for a, b in pairs])}
     return {f"{kind}, tokens/s": spread(values) for kind, values in rates.items()} | ratio
+
+
+def quantised(_: Args, __: Machine) -> dict[str, Any]:
+    """Perplexity of the demo's model on the demo's prose, in each kind of weights."""
+    folder = Path(fastchat.__file__).parent / "demo" / "checkpoint"
+    asked = SamplingParams(temperature=0.0, max_new_tokens=1, prompt_logprobs=0)
+    tokenizer = load_tokenizer(folder)
+    rows = [tokenizer.encode_ids(text)[:200] for text in load_prose()[:60]]
+    found: dict[str, Any] = {}
+    for kind in (None, "int8", "int4"):
+        with engine(folder, room=4096, quantization=kind, dtype="bfloat16") as own:
+            losses = asyncio.run(_losses(own, [row for row in rows if len(row) > 8], asked))
+        found[kind or "bfloat16"] = {"perplexity": math.exp(statistics.mean(losses))}
+    base = found["bfloat16"]["perplexity"]
+    for kind in ("int8", "int4"):
+        found[kind]["over bfloat16"] = found[kind]["perplexity"] / base
+    return found | {"tokens": len(losses)}
+
+
+async def _losses(
+    own: ContinuousEngine, rows: list[list[int]], asked: SamplingParams
+) -> list[float]:
+    losses: list[float] = []
+    for row in rows:
+        async for event in own.generate(GenerationRequest(row, asked)):
+            told = (entry.logprob for entry in event.prompt_logprobs)
+            losses += [-logprob for logprob in told if logprob is not None]
+    return losses
 
 
 def large(args: Args, machine: Machine) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -43,18 +44,19 @@ class Machine:
 
 
 def measure() -> Machine:
-    """Measures both, each as the best of several tries."""
+    """Measures both, each as the best of many tries: what else runs here must not lower it."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     large = torch.ones(1 << 27)  # 512 MiB: more than any cache holds
     bandwidth = large.nbytes / _best(large.sum)
     rates = []
     for dtype in (torch.float32, torch.bfloat16):
         left = torch.randn(1024, 2048).to(dtype)
         right = torch.randn(2048, 2048).to(dtype)
-        rates.append(2 * 1024 * 2048 * 2048 / _best(lambda: left @ right, tries=4))  # noqa: B023
+        rates.append(2 * 1024 * 2048 * 2048 / _best(lambda: left @ right, tries=10))  # noqa: B023
     return Machine(bandwidth, max(rates))
 
 
-def _best(work: Callable[[], object], tries: int = 6) -> float:
+def _best(work: Callable[[], object], tries: int = 20) -> float:
     times = []
     for _ in range(tries):
         start = time.perf_counter()

@@ -17,9 +17,9 @@ from engine_machine import config_of
 
 import fastchat
 from fastchat.engine.base import GenerationRequest, SamplingParams
+from fastchat.engine.batching.scheduler import Limits
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.loading import load_served_model
-from fastchat.engine.scheduler import Limits
 from fastchat.engine.settings import EngineSettings
 from fastchat.model.published_weights import published_shapes
 from fastchat.model.tokenizer_loading import load_tokenizer
@@ -56,10 +56,11 @@ def checkpoint(geometry: str) -> Path:
 
 @contextmanager
 def engine(folder: Path, *, room: int, **options: Any) -> Iterator[ContinuousEngine]:
-    """An engine with a cache for `room` tokens; further options as `EngineSettings` has them."""
+    """An engine with a cache for `room` tokens; further options are `EngineSettings`' and dtype."""
     options.setdefault("limits", Limits(running=64, step_tokens=512))
+    dtype = options.pop("dtype", None)
     settings = EngineSettings(cache_tokens=room, **options)
-    found = load_served_model(str(folder), device="cpu", engine=settings).engine
+    found = load_served_model(str(folder), device="cpu", dtype=dtype, engine=settings).engine
     assert isinstance(found, ContinuousEngine)
     try:
         yield found

@@ -1,6 +1,6 @@
 """Minutes of everything at once: arrivals, cancels, failures, wishes of all kinds.
 
-    python playground/benchmark/soak.py [--seconds 600] [--plot FILE] [--json FILE]
+    python playground/benchmark/soak.py [--seconds 600] [--plot FILE]
 
 A tiny Yuan2 with random weights gets requests at random times: short and long, with shared
 beginnings, greedy and sampled, with grammars, stop strings and drafts. Some are abandoned
@@ -26,9 +26,9 @@ from transformers import set_seed
 
 import fastchat
 from fastchat.engine.base import GenerationRequest, Grammar, SamplingParams
+from fastchat.engine.batching.scheduler import Limits
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.loading import load_served_model
-from fastchat.engine.scheduler import Limits
 from fastchat.engine.settings import EngineSettings
 from fastchat.errors import FastChatError
 from fastchat.model import YuanConfig, YuanForCausalLM, load_tokenizer
@@ -198,7 +198,6 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=120.0, help="arrivals a second")
     parser.add_argument("--failures", type=float, default=0.002, help="share of steps that fail")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     settings = EngineSettings(
         cache_tokens=1024, threads=1, limits=Limits(running=24, waiting=50, step_tokens=128)
@@ -225,8 +224,6 @@ def main() -> None:
     print(json.dumps(found, indent=2))
     if args.plot:
         plot(record, args.plot)
-    if args.json:
-        args.json.write_text(json.dumps(found | {"record": vars(record)}, indent=2))
     if stats.running or stats.waiting or stats.cache_usage or record.rss_mb[-1] > FLAT * early:
         raise SystemExit("something was left behind")
 

@@ -1,6 +1,6 @@
 """How long it takes to read, tokenise, mask and lay out a data file, against bare encoding.
 
-    YUAN2_TOKENIZER=FOLDER python playground/benchmark/tokenise.py [--rows 52000] [--json FILE]
+    YUAN2_TOKENIZER=FOLDER python playground/benchmark/tokenise.py [--rows 52000] [--json]
 
 `bare` is SentencePiece's own `encode` of the same texts on two threads. `ours` reads the
 JSON file, checks it, builds the rows and writes the Arrow file; `cached` is the second
@@ -8,8 +8,9 @@ time. `three passes` is upstream's way on a sample of the rows, scaled: each con
 padded to 1024 tokens, each round again, each question again, one by one through
 transformers' general tokenizer code. All take turns; medians of the rounds.
 
-`growth` builds files of growing size, each in a process of its own: CPU time a row, and
-the most memory that it held.
+`growth` builds files of growing size, each in a process of its own and on one core, as work on
+two takes longer on each: CPU time a row, and what memory that took at most beyond what stood
+before. Its time against the least is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -133,35 +134,56 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def growth(folder: Path, sizes: list[int]) -> dict[str, dict[str, float]]:
-    """CPU time a row and peak memory, for files of growing size."""
-    result = {}
-    for rows in sizes:
-        path = folder / f"{rows}.json"
+def growth(folder: Path, sizes: list[int], rounds: int) -> dict[str, dict[str, Any]]:
+    """CPU time a row and memory, for files of growing size, in turns."""
+    paths = {rows: folder / f"{rows}.json" for rows in sizes}
+    for rows, path in paths.items():
         write_data(path, rows)
-        command = [sys.executable, __file__, "--one", str(path)]
-        environment = {**os.environ, "FASTCHAT_CACHE": str(folder / "growing")}
-        found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-        result[str(rows)] = json.loads(found.stdout.splitlines()[-1])
-    return result
+    taken: dict[int, list[dict[str, float]]] = {rows: [] for rows in sizes}
+    for number in range(rounds):
+        environment = {**os.environ, "FASTCHAT_CACHE": str(folder / f"growing{number}")}
+        for rows, path in paths.items():
+            command = [sys.executable, __file__, "--one", str(path)]
+            found = subprocess.run(command, env=environment, check=True, capture_output=True)
+            taken[rows].append(json.loads(found.stdout.splitlines()[-1]))
+    first = taken[sizes[0]]
+    return {
+        str(rows): {
+            "cpu_us_a_row": _spread([facts["cpu_us_a_row"] for facts in found]),
+            f"cpu against {sizes[0]} rows": _spread(
+                [a["cpu_us_a_row"] / b["cpu_us_a_row"] for a, b in zip(found, first, strict=True)]
+            ),
+            "grown_mb": _spread([facts["grown_mb"] for facts in found]),
+        }
+        for rows, found in taken.items()
+    }
 
 
 def one(path: Path) -> None:
-    """Builds one file; prints what it cost, loading the tokenizer not counted."""
+    """Builds one file; prints what it cost beyond what loading tokenizer and libraries did."""
+    import pyarrow.ipc  # noqa: F401
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from fastchat.model import load_tokenizer
 
     tokenizer = load_tokenizer(os.environ["YUAN2_TOKENIZER"])
-    before = _cpu_seconds()
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    small = path.with_name("small.json")
+    write_data(small, 2 * SAMPLE)
+    build(tokenizer, small)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak
+    cpu, base = _cpu_seconds(), _peak_mb()
     items = build(tokenizer, path)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    cpu = _cpu_seconds() - before
     facts = {
-        "cpu_us_a_row": cpu / len(items) * 1e6,
-        "peak_mb": peak / 1024,
-        "grown_mb": (peak - base) / 1024,
+        "cpu_us_a_row": (_cpu_seconds() - cpu) / len(items) * 1e6,
+        "grown_mb": _peak_mb() - base,
     }
     print(json.dumps(facts))
+
+
+def _peak_mb() -> float:
+    """Most resident memory since the peak was last forgotten."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _cpu_seconds() -> float:
@@ -170,12 +192,12 @@ def _cpu_seconds() -> float:
 
 
 def main() -> None:
-    """Prints a table; writes JSON where it is asked for."""
+    """Prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=52_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -183,17 +205,22 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         results = measure(Path(name), args.rows, args.rounds)
-        results["growth"] = growth(Path(name), args.sizes)
+        results["growth"] = growth(Path(name), args.sizes, args.rounds) if args.sizes else {}
+    if args.json:
+        print(json.dumps(results, indent=2))
+        return
     for title, values in results.items():
         if title == "growth":
             for rows, facts in values.items():
-                print(f"{rows:>8} rows: " + ", ".join(f"{k} {v:.0f}" for k, v in facts.items()))
+                for fact, row in facts.items():
+                    show(f"{rows} rows, {fact}", row)
         else:
-            print(
-                f"{title:20} {values['median']:8.2f}  ({values['min']:.2f} to {values['max']:.2f})"
-            )
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            show(title, values)
+
+
+def show(title: str, row: dict[str, float]) -> None:
+    """Prints a median with its range."""
+    print(f"{title:42} {row['median']:9.2f}  ({row['min']:.2f} to {row['max']:.2f})")
 
 
 if __name__ == "__main__":

@@ -36,10 +36,14 @@ class Conversations:
         return sum(row.learned for row in rows) / len(rows)
 
     @property
+    def tokens(self) -> int:
+        """Of all rows."""
+        return sum(len(row.input_ids) for rows in self.items for row in rows)
+
+    @property
     def tokens_a_row(self) -> float:
         """Mean length."""
-        rows = [row for rows in self.items for row in rows]
-        return sum(len(row.input_ids) for row in rows) / len(rows)
+        return self.tokens / sum(map(len, self.items))
 
 
 def single_turn(

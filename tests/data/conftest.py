@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +30,20 @@ def tokenizer(request: pytest.FixtureRequest) -> YuanTokenizer:
 @pytest.fixture(scope="session")
 def renderer(tokenizer: YuanTokenizer) -> YuanChatRenderer:
     return YuanChatRenderer(tokenizer)
+
+
+def talk_item(*texts: Any, **more: Any) -> dict[str, Any]:
+    """A ShareGPT item: questions and answers in turn."""
+    turns = [
+        {"from": ("human", "gpt")[index % 2], "value": text} for index, text in enumerate(texts)
+    ]
+    return {"conversations": turns, **more}
+
+
+def write_json(path: Path, items: Any) -> Path:
+    path.write_text(json.dumps(items))
+    return path
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,22 +21,9 @@ from fastchat.data.optional_clean import stammers
 from fastchat.data.optional_replace import TokenBreaker, special_tokens
 from fastchat.data.reader import read_samples
 from fastchat.model.tokenization_yuan import SPECIAL_TOKENS, YuanTokenizer
-
-
-def talk(*texts: Any, **more: Any) -> dict[str, Any]:
-    turns = [
-        {"from": ("human", "gpt")[index % 2], "value": text} for index, text in enumerate(texts)
-    ]
-    return {"conversations": turns, **more}
-
-
-def write(path: Path, items: Any) -> Path:
-    path.write_text(json.dumps(items))
-    return path
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
+from tests.data.conftest import read_json as read
+from tests.data.conftest import talk_item as talk
+from tests.data.conftest import write_json as write
 
 
 @pytest.fixture

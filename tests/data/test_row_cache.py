@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fastchat.cache_folder import cache_folder
 from fastchat.chat import JinjaChatRenderer, TemplateChatRenderer, YuanChatRenderer
 from fastchat.conversation import get_conv_template
 from fastchat.data.item_file import ItemBlock, ItemFile, write_items
-from fastchat.data.row_cache import cache_folder, cached_items, digest
+from fastchat.data.row_cache import cached_items, digest
 from fastchat.data.rows import RowStats
 from fastchat.data.tree import Tree
 from fastchat.model.tokenization_yuan import YuanTokenizer

@@ -27,22 +27,9 @@ from fastchat.data.get_stats import quantile
 from fastchat.data.reader import read_samples
 from fastchat.data.split_long_conversation import split_rounds
 from fastchat.model.tokenization_yuan import YuanTokenizer
-
-
-def talk(*texts: str, **more: Any) -> dict[str, Any]:
-    turns = [
-        {"from": ("human", "gpt")[index % 2], "value": text} for index, text in enumerate(texts)
-    ]
-    return {"conversations": turns, **more}
-
-
-def write(path: Path, items: Any) -> Path:
-    path.write_text(json.dumps(items))
-    return path
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
+from tests.data.conftest import read_json as read
+from tests.data.conftest import talk_item as talk
+from tests.data.conftest import write_json as write
 
 
 def test_alpaca_becomes_sharegpt(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastchat.chat import YuanChatRenderer
-from fastchat.data.building import build_tree
+from fastchat.data.building import build_trees
 from fastchat.data.dataset import row_builder
 from fastchat.data.rows import IGNORED, LossMode, Row, RowStats
 from fastchat.data.sample import Sample
@@ -128,12 +128,12 @@ def test_a_conversations_tree_learns_what_its_rows_learn(
     limit: int,
 ) -> None:
     builder = row_builder(tokenizer, renderer, mode, limit)
-    stats, rows = RowStats(), list[Row]()
-    tree = build_tree(builder, sample, stats, rows)
-    assert (tree is None) == (not rows)
-    if tree is None:
-        assert stats.laid_out_tokens == 0
+    stats = RowStats()
+    built = list(build_trees(builder, [sample], stats))
+    if not built:
+        assert stats.rows == stats.laid_out_tokens == 0
         return
+    ((_, rows, tree),) = built
     assert learned_by_tree(tree) == learned_by_rows(rows)
     assert len(tree) == stats.laid_out_tokens <= stats.tokens
     assert tree.learned_tokens == stats.learned_tokens
@@ -142,5 +142,6 @@ def test_a_conversations_tree_learns_what_its_rows_learn(
 def test_answers_share_their_history(tokenizer: YuanTokenizer, renderer: YuanChatRenderer) -> None:
     builder = row_builder(tokenizer, renderer, LossMode.SPLIT_EXAMPLE, 10_000)
     stats = RowStats()
-    build_tree(builder, talk(*["How are you today?", "Very well, thank you."] * 8), stats)
+    sample = talk(*["How are you today?", "Very well, thank you."] * 8)
+    assert len(list(build_trees(builder, [sample], stats))) == 1
     assert stats.tokens > 2 * stats.laid_out_tokens

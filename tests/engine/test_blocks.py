@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastchat.engine.blocks import Block, BlockPool
+from fastchat.engine.batching.blocks import Block, BlockPool
 
 SIZE = 4
 

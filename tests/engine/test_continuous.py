@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -13,12 +14,12 @@ from typing import Any
 import pytest
 
 from fastchat.engine.base import GenerationRequest, SamplingParams
+from fastchat.engine.batching.scheduler import Limits
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.loading import load_served_model
 from fastchat.engine.lookup import Drafter
-from fastchat.engine.scheduler import Limits
 from fastchat.engine.settings import EngineSettings, Quantization
-from fastchat.errors import DeadlineError, GenerationError, OverloadedError
+from fastchat.errors import DeadlineError, FastChatError, GenerationError, OverloadedError
 
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=20, ignore_eos=True)
 SEEDED = replace(GREEDY, temperature=1.0, top_p=0.95, seed=11, repetition_penalty=1.2)
@@ -247,22 +248,53 @@ async def test_a_failure_ends_the_request_at_fault_only(
     assert (stats.running, stats.cache_usage) == (0, 0)
 
 
-async def test_many_cancelled_requests_leave_nothing_behind(tiny_folder: Path) -> None:
+@pytest.mark.slow
+async def test_five_hundred_requests_leave_nothing_behind(tiny_folder: Path) -> None:
+    """Random cancels, refusals and failing steps."""
     rng = random.Random(3)
+    ends: Counter[str] = Counter()
 
-    async def ask(engine: ContinuousEngine, prompt: list[int], stop_after: int) -> None:
-        request = GenerationRequest(prompt, replace(GREEDY, max_new_tokens=30))
-        async with aclosing(engine.generate(request)) as events:
-            async for event in events:
-                if event.completion_tokens >= stop_after:
-                    return
+    async def ask(engine: ContinuousEngine, prompt: list[int]) -> None:
+        wanted = rng.choice([30, 30, 30, 500])
+        stop_after = rng.choice([100, rng.randrange(1, 40)])
+        request = GenerationRequest(prompt, replace(GREEDY, max_new_tokens=wanted))
+        try:
+            async with aclosing(engine.generate(request)) as events:
+                async for event in events:
+                    if event.completion_tokens >= stop_after:
+                        ends["left"] += 1
+                        return
+            ends["answered"] += 1
+        except FastChatError as error:
+            ends[type(error).__name__] += 1
 
-    async with engine_of(tiny_folder, cache_tokens=512, running=8, step_tokens=40) as engine:
-        asked = [prompts(15)[number % 15] for number in range(60)]
-        await asyncio.gather(*(ask(engine, prompt, rng.randrange(1, 40)) for prompt in asked))
+    async with engine_of(
+        tiny_folder, cache_tokens=512, running=8, waiting=100, step_tokens=40
+    ) as engine:
+        forward = engine.core.network.forward
+
+        def failing(step: Any, rows: Any = None) -> Any:
+            if rng.random() < 0.01:
+                raise RuntimeError("on purpose")
+            return forward(step, rows)
+
+        engine.core.network.forward = failing  # type: ignore[method-assign]
+        memory = []
+        for _ in range(2):
+            asked = [prompts(15)[number % 15] for number in range(250)]
+            await asyncio.gather(*(ask(engine, prompt) for prompt in asked))
+            memory.append(rss_bytes())
+        engine.core.network.forward = forward  # type: ignore[method-assign]
         await engine.embed([[5]])
         stats = engine.stats()
     assert (stats.running, stats.waiting, stats.cache_usage) == (0, 0, 0)
+    assert sum(ends.values()) == 500
+    assert {"answered", "left", "ContextOverflowError", "OverloadedError"} <= set(ends)
+    assert memory[1] < 1.05 * memory[0]
+
+
+def rss_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 async def test_a_closed_engine_says_so(tiny_folder: Path) -> None:

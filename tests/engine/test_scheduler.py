@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastchat.engine.base import GenerationRequest, SamplingParams
-from fastchat.engine.blocks import BlockPool
-from fastchat.engine.scheduler import Limits, Scheduler, Work
-from fastchat.engine.sequence import Sequence
+from fastchat.engine.batching.blocks import BlockPool
+from fastchat.engine.batching.scheduler import Limits, Scheduler, Work
+from fastchat.engine.batching.sequence import Sequence
 from fastchat.errors import OverloadedError
 
 ORDERS = count()

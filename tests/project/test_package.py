@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 # Asked for by name when a user switches it on.
 OPTIONAL = {"modelscope"}
-EXTRAS = {"model_worker", "webui", "train", "llm_judge", "dev", "all"}
+EXTRAS = {"model_worker", "webui", "train", "llm_judge", "dev", "all", "otel"}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_the_documented_install_line_gets_every_extra(root, wheel, metadata, tmp
     wanted = set()
     for need in map(Requirement, metadata.get_all("Requires-Dist")):
         marker = str(need.marker)
-        if "extra" in marker and not re.search(r'"(model_worker|webui|train)"', marker):
+        if "extra" in marker and not re.search(r'"(model[-_]worker|webui|train)"', marker):
             continue
         match = re.search(rf"^{need.name}==([\w.]+)", pins, re.MULTILINE)
         assert match is not None, f"{need.name} has no pin"

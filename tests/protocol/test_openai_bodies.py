@@ -30,10 +30,10 @@ def test_fields_that_the_client_left_out_can_be_told():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "required"),
         ("functions", [{}]),
-        ("response_format", {"type": "json_object"}),
+        ("web_search_options", {}),
+        ("audio", {"voice": "x"}),
+        ("verbosity", "low"),
         ("suffix", "x"),
         ("use_beam_search", True),
         ("reasoning_effort", "high"),

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,8 +36,8 @@ PATIENCE_S = 20.0
 class ReservedPort:
     """A port on which nobody listens yet."""
 
-    def __init__(self) -> None:
-        self.socket = bind("127.0.0.1", 0)[0]
+    def __init__(self, port: int = 0) -> None:
+        self.socket = bind("127.0.0.1", port)[0]
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
 
 
@@ -46,6 +47,7 @@ class LiveServer:
     Attributes:
         url: where it answers.
         loop: the event loop it runs on.
+        app: the application.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class LiveServer:
         self.url = reserved.url
         self.loop: asyncio.AbstractEventLoop
         self._ready = threading.Event()
-        config = uvicorn.Config(make_app(self.url), log_config=None, timeout_graceful_shutdown=1)
+        self.app = make_app(self.url)
+        config = uvicorn.Config(self.app, log_config=None, timeout_graceful_shutdown=1)
         self._server = _Server(config, self._started)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -80,6 +83,10 @@ class LiveServer:
         self.stop_soon()
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive(), "the server did not stop"
+
+    def drain(self) -> Future[Any]:
+        """Begins to drain the application; done when it has nothing to do."""
+        return asyncio.run_coroutine_threadsafe(self.app.state.drain(), self.loop)
 
     def call(self, function: Callable[[], Any]) -> None:
         """Runs a function on the server's event loop."""

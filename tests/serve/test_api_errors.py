@@ -36,7 +36,7 @@ def test_an_unknown_model_is_404_and_the_known_ones_are_named(stack):
         ([], "messages"),
         ([{"role": "wizard", "content": "a"}], "messages[0].role"),
         ([{"content": "a"}], "messages[0].role"),
-        ([*HELLO, {"role": "tool", "content": "a"}], "messages[1].role"),
+        ([*HELLO, {"role": "function", "content": "a"}], "messages[1].role"),
         ([{"role": "user"}], "messages[0].content"),
         ([{"role": "user", "content": None}], "messages[0].content"),
         (
@@ -77,8 +77,11 @@ def test_a_value_out_of_range_is_400_and_told(stack, field, value):
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"max_tokens": 2, "max_completion_tokens": 3}, "max_tokens"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
+        ({"logit_bias": {"1": 101}}, "logit_bias"),
+        ({"seed": 2**63}, "seed"),
         ({"temprature": 1}, "temprature"),
     ],
 )
@@ -88,7 +91,13 @@ def test_what_makes_no_sense_is_400(stack, body, param):
 
 @pytest.mark.parametrize(
     ("body", "param"),
-    [({"temperature": "hot"}, "temperature"), ({"messages": 5}, "messages"), ({"n": 1.5}, "n")],
+    [
+        ({"temperature": "hot"}, "temperature"),
+        ({"messages": 5}, "messages"),
+        ({"n": 1.5}, "n"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+    ],
 )
 def test_a_wrong_type_is_40001(stack, body, param):
     assert refused(stack, 400, 40001, **body)["param"].startswith(param)

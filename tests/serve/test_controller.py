@@ -38,20 +38,20 @@ def models(server):
 def test_a_worker_is_registered_found_and_expires(make_stack):
     clock = Clock()
     _, server = make_stack.controller(settings=ControllerSettings(expiration_s=90), now=clock)
-    response = announce(server, "http://a:1", "m", "k")
+    response = announce(server, "http://127.0.0.1:1", "m", "k")
     assert (response.status_code, response.json()) == (200, None)
     assert models(server) == ["k", "m"]
-    assert address(server, "m") == "http://a:1"
+    assert address(server, "m") == "http://127.0.0.1:1"
     assert address(server, "other") == ""
     clock.now = 60
-    beat = {"worker_name": "http://a:1", "queue_length": 3}
-    assert post(server.url + "/receive_heart_beat", beat).json() == {"exist": True}
+    beat = {"worker_name": "http://127.0.0.1:1", "queue_length": 3}
+    assert post(server.url + "/receive_heart_beat", beat).json()["exist"] is True
     clock.now = 150
     status = {"model_names": ["k", "m"], "speed": 1, "queue_length": 3}
     assert post(server.url + "/worker_get_status").json() == status
     clock.now = 150.1
     assert models(server) == []
-    assert post(server.url + "/receive_heart_beat", beat).json() == {"exist": False}
+    assert post(server.url + "/receive_heart_beat", beat).json()["exist"] is False
     assert get(server.url + "/health").json() == {"status": "ok", "workers": 0}
 
 
@@ -73,8 +73,8 @@ def test_a_worker_that_does_not_answer_is_refused_with_a_reason(make_stack):
 
 def test_multimodal_models_are_told_apart(make_stack):
     _, server = make_stack.controller()
-    announce(server, "http://a:1", "eyes", multimodal=True)
-    announce(server, "http://b:1", "words")
+    announce(server, "http://127.0.0.1:1", "eyes", multimodal=True)
+    announce(server, "http://127.0.0.2:1", "words")
     assert post(server.url + "/list_multimodal_models").json() == {"models": ["eyes"]}
     assert post(server.url + "/list_language_models").json() == {"models": ["words"]}
     assert get(server.url + "/test_connection").json() == "success"
@@ -82,10 +82,10 @@ def test_multimodal_models_are_told_apart(make_stack):
 
 def test_requests_go_round_among_equals_between_heart_beats(make_stack):
     _, server = make_stack.controller()
-    for name in ("a", "b", "c"):
-        announce(server, f"http://{name}:1", "m")
+    for name in (1, 2, 3):
+        announce(server, f"http://127.0.0.{name}:1", "m")
     assert sorted(address(server, "m") for _ in range(6)) == sorted(
-        [f"http://{name}:1" for name in "abc"] * 2
+        [f"http://127.0.0.{name}:1" for name in (1, 2, 3)] * 2
     )
 
 

@@ -13,15 +13,23 @@ from fastchat.serve import (
     cli,
     controller,
     huggingface_api,
+    huggingface_api_worker,
+    launch_all_serve,
     model_worker,
+    multi_model_worker,
     openai_api_server,
     register_worker,
+    shutdown_serve,
     test_message,
+    test_throughput,
+    worker_entry,
 )
 from fastchat.serve.model_loading import model_names
+from fastchat.serve.openai.limits import ApiKey
 from fastchat.serve.openai.settings import AppSettings, CorsSettings, read_api_keys
 
 MODEL = ["--model-path", "m"]
+INFO = ["--model-info-file", "f"]
 
 
 def options(module):
@@ -43,6 +51,13 @@ def options(module):
         (test_message, "--model", "model_name", []),
         (test_message, "--controller", "controller_address", ["--model-name", "m"]),
         (test_message, "--worker", "worker_address", ["--model-name", "m"]),
+        (test_throughput, "--model", "model_name", []),
+        (test_throughput, "--controller", "controller_address", []),
+        (test_throughput, "--worker", "worker_address", []),
+        (multi_model_worker, "--controller", "controller_address", MODEL),
+        (multi_model_worker, "--worker", "worker_address", MODEL),
+        (huggingface_api_worker, "--model", "model_info_file", []),
+        (huggingface_api_worker, "--controller", "controller_address", INFO),
         (controller, "--dispatch", "dispatch_method", []),
     ],
 )
@@ -82,6 +97,29 @@ def test_short_forms_stay_unambiguous(module, short, full, rest):
             ),
         ),
         (huggingface_api, "temperature repetition_penalty max-new-tokens debug message"),
+        (
+            multi_model_worker,
+            (
+                "host port worker-address controller-address model-path model-names conv-template"
+                " limit-worker-concurrency stream-interval no-register ssl num-gpus"
+            ),
+        ),
+        (huggingface_api_worker, "model-info-file limit-worker-concurrency no-register seed ssl"),
+        (
+            test_throughput,
+            "controller-address worker-address model-name max-new-tokens n-thread test-dispatch",
+        ),
+        (
+            launch_all_serve,
+            (
+                "model-path-address controller-host controller-port dispatch-method worker-host"
+                " worker-port model-path revision device gpus num-gpus max-gpu-memory load-8bit"
+                " cpu-offloading gptq-ckpt gptq-wbits gptq-groupsize gptq-act-order model-names"
+                " limit-worker-concurrency stream-interval no-register server-host server-port"
+                " allow-credentials api-keys"
+            ),
+        ),
+        (shutdown_serve, "down"),
         (register_worker, "controller-address worker-name check-heart-beat multimodal"),
         (
             test_message,
@@ -96,7 +134,7 @@ def test_every_flag_of_fastchat_is_known(module, flags):
 def test_the_defaults_are_fastchats():
     worker = model_worker.parser().parse_args(MODEL)
     assert (worker.host, worker.port, worker.num_gpus) == ("localhost", 21002, 1)
-    assert (worker.limit_worker_concurrency, worker.stream_interval) == (5, 2)
+    assert (worker.limit_worker_concurrency, worker.stream_interval) == (None, 2)
     assert worker.controller_address == "http://localhost:21001"
     assert controller.parser().parse_args([]).port == 21001
     assert controller.parser().parse_args([]).dispatch_method == "shortest_queue"
@@ -189,7 +227,7 @@ def test_a_model_is_named_after_its_folder_unless_told():
 def test_the_workers_address_follows_host_and_port(given, address, warned, caplog):
     args = model_worker.parser().parse_args([*MODEL, *given])
     assert model_worker.worker_settings(args, 9).worker_address == address
-    model_worker._warn_of_address(logging.getLogger("t"), args)
+    worker_entry.warn_of_address(logging.getLogger("t"), args)
     assert bool(caplog.records) is warned
 
 
@@ -205,18 +243,26 @@ def test_no_register_means_no_controller():
     [("a, b,", ["a", "b"]), ("", None), ('["a,1", "b"]', ["a,1", "b"]), ("a\nb\n", ["a", "b"])],
 )
 def test_api_keys_are_a_list_in_several_forms(text, keys, tmp_path):
-    assert read_api_keys(text) == keys
+    assert _secrets(text) == keys
     file = tmp_path / "keys"
     file.write_text(text, encoding="utf-8")
-    assert read_api_keys(f"@{file}") == keys
+    assert _secrets(f"@{file}") == keys
+
+
+def _secrets(text):
+    found = read_api_keys(text)
+    return found and [each.key for each in found]
 
 
 def test_the_environment_sets_defaults(monkeypatch):
     monkeypatch.setenv("API_KEYS", "old")
     monkeypatch.setenv("CONTROLLER_ADDRESS", "http://c:1")
-    assert AppSettings().api_keys == ["old"]
+    assert AppSettings().api_keys == [ApiKey("old")]
     monkeypatch.setenv("FASTCHAT_API_KEYS", "new")
-    assert (AppSettings().api_keys, AppSettings().controller_address) == (["new"], "http://c:1")
+    assert (AppSettings().api_keys, AppSettings().controller_address) == (
+        [ApiKey("new")],
+        "http://c:1",
+    )
 
 
 def test_credentials_for_every_origin_are_refused():

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from fastchat.protocol.worker import WorkerStatus
-from fastchat.serve.cluster.dispatch import lottery, shortest_queue
+from fastchat.serve.cluster.dispatch import PrefixDispatch, lottery, shortest_queue
 from fastchat.serve.cluster.registry import Registry, WorkerEntry
 
 
@@ -85,14 +85,14 @@ def test_an_update_keeps_how_a_worker_was_registered_and_adds_none():
 
 
 def test_the_shortest_queue_counts_speed():
-    assert shortest_queue([entry("a", 4, speed=4), entry("b", 2)], Random(0)).address == "a"
+    assert shortest_queue([entry("a", 4, speed=4), entry("b", 2)], [], Random(0)).address == "a"
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_ties_of_the_shortest_queue_are_broken_by_chance(seed):
     entries = [entry("a", 1), entry("b", 1), entry("c", 2)]
     chance = Random(seed)
-    taken = Counter(shortest_queue(entries, chance).address for _ in range(200))
+    taken = Counter(shortest_queue(entries, [], chance).address for _ in range(200))
     assert set(taken) == {"a", "b"}
     assert min(taken.values()) > 50
 
@@ -100,5 +100,62 @@ def test_ties_of_the_shortest_queue_are_broken_by_chance(seed):
 def test_the_lottery_prefers_speed():
     chance = Random(1)
     entries = [entry("slow", 0, speed=1), entry("fast", 0, speed=9)]
-    taken = Counter(lottery(entries, chance).address for _ in range(500))
+    taken = Counter(lottery(entries, [], chance).address for _ in range(500))
     assert taken["fast"] > 3 * taken["slow"] > 0
+
+
+def test_a_prompt_worker_that_is_late_ranks_last_until_it_is_heard_again():
+    registry = Registry(90, late_s=5)
+    registry.register("a", status("m"), now=0)
+    registry.register("b", status("m"), now=0)
+    registry.heart_beat("a", 0, now=1)
+    registry.heart_beat("b", 0, now=80)
+    registry.expire(now=81)
+    assert [e.address for e in registry.serving("m")] == ["b"]
+    registry.heart_beat("a", 0, now=82)
+    assert [e.address for e in registry.serving("m")] == ["a", "b"]
+
+
+def test_those_that_were_tried_are_no_choice_unless_nothing_is_left():
+    registry = Registry(90)
+    registry.register("a", status("m"), now=0)
+    registry.register("b", status("m"), now=0)
+    assert [e.address for e in registry.serving("m", tried=["a"])] == ["b"]
+    assert [e.address for e in registry.serving("m", tried=["a", "b"])] == ["a", "b"]
+    assert registry.remove("a")
+    assert not registry.remove("a")
+
+
+def chat(number, turns):
+    return [f"{number}-{turn}" for turn in range(turns)]
+
+
+def test_conversations_go_back_to_where_they_were():
+    dispatch, chance = PrefixDispatch(), Random(3)
+    entries = [entry("a", 0), entry("b", 0)]
+    homes = {}
+    for turns in range(1, 8):
+        for number in range(50):
+            chosen = dispatch(entries, ["system", *chat(number, turns)], chance)
+            assert homes.setdefault(number, chosen.address) == chosen.address
+    assert len(set(homes.values())) <= 2
+
+
+def test_a_busy_worker_is_passed_over_whatever_it_has_seen():
+    dispatch, chance = PrefixDispatch(slack=4), Random(0)
+    entries = [entry("a", 0), entry("b", 0)]
+    home = dispatch(entries, chat(1, 2), chance)
+    other = next(e for e in entries if e is not home)
+    home.queue_length = 4
+    assert dispatch(entries, chat(1, 3), chance) is home
+    home.queue_length = 5
+    assert dispatch(entries, chat(1, 4), chance) is other
+    home.queue_length = 0
+    assert dispatch(entries, chat(1, 5), chance) is other
+
+
+def test_only_beginnings_of_late_are_remembered():
+    dispatch, chance = PrefixDispatch(remembered=10), Random(0)
+    for number in range(100):
+        dispatch([entry("a", 0), entry("b", 0)], chat(number, 3), chance)
+    assert len(dispatch._seen) == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import pytest
 
 from fastchat.errors import FastChatError, SettingsError
 from fastchat.serve.running import TlsFiles, bind
+from fastchat.serve.tracing import trace_to
 from tests.serve.harness import PATIENCE_S, get, post
 
 
@@ -143,3 +145,28 @@ def test_tls_files_must_exist(tmp_path, monkeypatch):
         TlsFiles.from_environment()
     certificate.touch()
     assert TlsFiles.from_environment() == TlsFiles(str(key), str(certificate))
+
+
+def test_a_trace_goes_through_all_processes_and_tells_no_prompt():
+    pytest.importorskip("opentelemetry.sdk")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.serve.traced"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    spans = json.loads(done.stdout.splitlines()[-1])
+    asked = [span for span in spans if span[1] == "ab" * 16]
+    names = {name for name, _, _ in asked}
+    assert {"POST /v1/chat/completions", "POST /worker_generate_stream"} <= names
+    (chat,) = [each for name, _, each in asked if name == "POST /v1/chat/completions"]
+    assert chat["gen_ai.request.model"] == "echo"
+    assert chat["gen_ai.usage.output_tokens"] == len("top secret") + 1
+    assert "secret" not in done.stdout
+
+
+def test_traces_without_their_extra_are_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "x")
+    trace_to(None, "api")
+    with pytest.raises(SettingsError, match="otel"):
+        trace_to("http://127.0.0.1:4318", "api")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import aclosing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastchat.engine.base import GenerationEvent
 from fastchat.serve.openai.streams import Grower, merge
+from fastchat.serve.worker.chunks import Answer, chunks_of
 
 
 async def _items(*values, closed=None, gate=None):
@@ -75,3 +78,21 @@ def test_half_a_character_is_held_back_until_it_is_whole():
     told = [grower.add(_chunk(text)).text for text in ("a", "a\ufffd", "a你", "a你\ufffd")]
     assert told == ["a", "", "你", ""]
     assert grower.add(_chunk("a你\ufffd", "length")).text == "\ufffd"
+
+
+async def _tokens(count):
+    for number in range(1, count + 1):
+        reason = "length" if number == count else None
+        yield GenerationEvent("x", (0,), 1, number, finish_reason=reason)
+
+
+@pytest.mark.parametrize("deltas", [False, True])
+async def test_chunks_keep_their_distance_and_lose_nothing(deltas):
+    ticks = itertools.count()
+    answer = Answer("", logprobs=False, end_ids=(), deltas=deltas)
+    told = chunks_of(_tokens(20), answer, interval=1, gap_s=lambda: 5, now=lambda: next(ticks))
+    chunks = [chunk async for chunk in told]
+    text = "".join(chunk["text"] for chunk in chunks) if deltas else chunks[-1]["text"]
+    assert text == "x" * 20
+    assert chunks[0]["text"] == "x"
+    assert 3 < len(chunks) < 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 from fastapi import FastAPI
+from starlette.testclient import TestClient
 
 from fastchat import utils
 from fastchat.errors import SettingsError, UnknownModelError
 from fastchat.serve import openai_api_server, test_message
+from fastchat.serve import test_throughput as throughput
+from fastchat.serve.call_monitor import CallLog, create_call_monitor
 
 
 def test_a_message_goes_to_a_worker_and_its_answer_is_printed(stack, capsys):
@@ -158,3 +162,37 @@ def test_loggers_are_built_once_and_leave_the_streams_alone(capsys):
     assert rest == ["INFO", "fastchat.anything", "over there"]
     assert len(stamp) == len("2026-01-01 00:00:00")
     assert len(logger.handlers) == 1
+
+
+def test_throughput_is_told_of_answers_side_by_side(stack, capsys):
+    flags = ["--controller", stack.controller_server.url, "--model-name", "echo"]
+    throughput.main([*flags, "--n-thread", "4", "--max-new-tokens", "8", "--test-dispatch"])
+    told = capsys.readouterr().out
+    assert "answers: 4\ntokens: 32\n" in told
+    assert f"worker: {stack.worker_server.url}" in told
+    assert "first text, seconds, median / 95 % / 99 %" in told
+
+
+def test_the_call_monitor_counts_the_chats_of_the_logs(tmp_path):
+    now = 1_000_000.0
+    entries = [
+        {"tstamp": now - 10, "type": "chat", "model": "a", "ip": "u1"},
+        {"tstamp": now - 20, "type": "chat", "model": "a", "ip": "u1"},
+        {"tstamp": now - 5000, "type": "chat", "model": "b", "ip": "u2"},
+        {"tstamp": now - 10, "type": "upvote", "model": "a", "ip": "u3"},
+        {"tstamp": now - 90_000, "type": "chat", "model": "a", "ip": "u4"},
+    ]
+    file = tmp_path / "2026-01-02-conv.json"
+    file.write_text("\n".join(map(json.dumps, entries)) + '\n{"tstamp":')
+    log = CallLog(tmp_path, lambda: now)
+    client = TestClient(create_call_monitor(log))
+    assert client.get("/get_num_users_hr").json() == {"num_users": 1}
+    assert client.get("/get_num_users_day").json() == {"num_users": 2}
+    assert client.get("/get_model_call_stats").json() == {"model_call_stats": {"a": 2, "b": 1}}
+    assert client.get("/get_user_call_stats").json()["user_call_stats"]["u1"] == {"a": 2}
+    asked = {"model": "a", "user_id": "u1"}
+    assert not client.get("/is_limit_reached", params=asked).json()["is_limit_reached"]
+    assert client.get("/update_model_call_limit/a/2").status_code == 405
+    client.post("/update_model_call_limit/a/2")
+    assert client.get("/get_model_call_limit/a").json() == {"model_call_limit": {"a": 2}}
+    assert client.get("/is_limit_reached", params=asked).json()["is_limit_reached"]

@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import fastchat
-from tests.train.conftest import TALKS, Train, write_talks
+from tests.train.conftest import TALKS, train_quietly, write_talks
 
-pytestmark = pytest.mark.slow
+# What several tests look at is made once, by the process that runs all of them.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("distributed")]
 
 ROOM = Path(fastchat.__file__).parent / "train"
 FLAGS: dict[str, Any] = {
@@ -35,105 +36,182 @@ FLAGS: dict[str, Any] = {
 }
 """Twelve conversations in batches of four: six steps; the checkpoint at 2 is amid an epoch."""
 
-ZERO_3 = {
-    # Every weight is spread, however small.
-    "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
-    "bf16": {"enabled": "auto"},
-    "train_batch_size": "auto",
-    "train_micro_batch_size_per_gpu": "auto",
-    "gradient_accumulation_steps": "auto",
-    "gradient_clipping": "auto",
-}
+ADAPTER = {"max_steps": 3, "lora_r": 4, "lora_dropout": 0.0, "save_strategy": "no"}
+ACCUMULATED = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
 ZERO_2 = Path(fastchat.__file__).parents[1] / "playground" / "zero2_ds_woloading.json"
+ZERO_3 = json.dumps(
+    {
+        # Every weight is spread, however small.
+        "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
+        "bf16": {"enabled": "auto"},
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+    }
+)
+ENGINES: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    "zero2": {"deepspeed": ZERO_2, **ACCUMULATED},
+    "zero3": {"deepspeed": ZERO_3, "gradient_checkpointing": True},
+    "fsdp": {
+        "fsdp": "full_shard auto_wrap",
+        "fsdp_transformer_layer_cls_to_wrap": "YuanDecoderLayer",
+        **ACCUMULATED,
+    },
+}
 
-PAUSE = """
-import os, signal, sys
+RUNS = """
+import importlib, json, os, signal, sys
+import deepspeed, peft, fastchat.train.fit  # once for all runs: each is a fork of this process
 from transformers import TrainerCallback
-from fastchat.train.run import train
 
 class Pause(TrainerCallback):
     def on_step_begin(self, args, state, control, **_):
         if state.global_step == 3:
-            sys.stdout.write(f"\\npaused {os.getpid()}\\n")
-            sys.stdout.flush()
+            say(f"paused {os.getpid()}")
             signal.pause()
 
+def say(what):
+    sys.stdout.write(f"\\n{what}\\n")
+    sys.stdout.flush()
+
 if __name__ == "__main__":
-    train(callbacks=[Pause()])
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # each run meets at a port of its own
+    for run in json.loads(sys.argv[1]):
+        child = os.fork()
+        if not child:
+            os.environ["MASTER_PORT"] = str(run["port"])
+            entry = importlib.import_module("fastchat.train." + run["entry"])
+            entry.train(run["flags"], [Pause()] if run["paused"] else [])
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status != (signal.SIGKILL if run["paused"] else 0):
+            sys.exit("a run failed")
 """
-"""A run that stands still between its third step and its fourth, to be killed there."""
+"""Runs one after the other. One that is paused stands still between its third step and its
+fourth, to be killed there."""
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_talks(tmp_path / "talks.json", TALKS * 3)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_talks(tmp_path_factory.mktemp("data") / "talks.json", TALKS * 3)
+
+
+@pytest.fixture(scope="module")
+def alone(
+    tiny_model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """What one process learns: all weights, and an adapter."""
+    folder = tmp_path_factory.mktemp("alone")
+    given = {"model_name_or_path": tiny_model, "data_path": data, **FLAGS}
+    given["per_device_train_batch_size"] = 4
+    train_quietly(output_dir=folder / "all", **given)
+    train_quietly(output_dir=folder / "adapter", lora=True, **(given | ADAPTER))
+    return {name: folder / name for name in ("all", "adapter")}
 
 
 Start = Callable[..., subprocess.Popen[str]]
 
 
-@pytest.fixture
-def start(tiny_model: Path, data: Path, tmp_path: Path) -> Iterator[Start]:
-    """Starts a script under torchrun, two processes by default; keywords are flags."""
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts a script under torchrun, two processes by default; what it prints is read."""
+    folder = tmp_path_factory.mktemp("errors")
     started = []
 
     def begin(
         script: Path,
-        *,
+        *arguments: str,
         launch: Sequence[str] = ("--standalone", "--nproc_per_node=2"),
-        **flags: Any,
     ) -> subprocess.Popen[str]:
-        values = {
-            "model_name_or_path": tiny_model,
-            "data_path": data,
-            "per_device_train_batch_size": 2,
-            **FLAGS,
-            **flags,
-        }
-        command = [
-            *(sys.executable, "-m", "torch.distributed.run", *launch, str(script)),
-            *(text for name, value in values.items() for text in (f"--{name}", str(value))),
-        ]
         here = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         here["PYTHONPATH"] = str(ROOM.parents[1])
-        here["TORCH_EXTENSIONS_DIR"] = str(tmp_path / "compiled")
-        with (tmp_path / "errors.txt").open("a") as errors:
+        here["TORCH_EXTENSIONS_DIR"] = str(folder / "compiled")
+        with (folder / "errors.txt").open("a") as errors:
             process = subprocess.Popen(
-                command,
-                cwd=tmp_path,
+                [sys.executable, "-m", "torch.distributed.run", *launch, str(script), *arguments],
+                cwd=folder,
                 env={**os.environ, **here},
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 start_new_session=True,
             )
-        started.append(process)
+        started.append((process, folder / "errors.txt"))
         return process
 
     yield begin
-    for process in started:
+    assert not (folder / "compiled").exists()  # DeepSpeed needs no compiler for any of this
+    for process, errors in started:
         if process.poll() is None:
             process.terminate()  # a launcher takes its processes along
             process.communicate()
+        assert process.returncode == 0, errors.read_text()[-5000:]
 
 
-def finish(process: subprocess.Popen[str], tmp_path: Path) -> None:
-    process.communicate(timeout=150)
-    assert process.returncode == 0, (tmp_path / "errors.txt").read_text()[-5000:]
+def arguments_of(model: Path, data: Path, **flags: Any) -> list[str]:
+    values = {
+        "model_name_or_path": model,
+        "data_path": data,
+        "per_device_train_batch_size": 2,
+        **FLAGS,
+        **flags,
+    }
+    return [text for name, value in values.items() for text in (f"--{name}", str(value))]
 
 
-def kill_between_steps(process: subprocess.Popen[str], tmp_path: Path) -> None:
-    """Waits until both processes stand still, and kills them and their launcher."""
+def kill_when_paused(process: subprocess.Popen[str]) -> None:
+    """Waits until both processes of a run stand still, and kills them."""
     assert process.stdout is not None
     paused: list[int] = []
     while len(paused) < 2:
         line = process.stdout.readline()
-        assert line, (tmp_path / "errors.txt").read_text()[-5000:]
+        assert line, "the launcher ended"
         if line.startswith("paused "):
             paused.append(int(line.split()[1]))
-    for number in (process.pid, *paused):
+    for number in paused:
         os.kill(number, signal.SIGKILL)
-    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def together(
+    start: Start, tiny_model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """What two processes learn: under each engine killed and resumed, and an adapter."""
+    folder = tmp_path_factory.mktemp("together")
+    script = folder / "runs.py"
+    script.write_text(RUNS)
+    runs = []
+    for engine, flags in ENGINES.items():
+        given = arguments_of(tiny_model, data, output_dir=folder / engine, **flags)
+        runs.append({"entry": "train_mem", "flags": given, "paused": True})
+        again = [*given, "--save_total_limit", "1"]
+        runs.append({"entry": "train_mem", "flags": again, "paused": False})
+    adapter = {"output_dir": folder / "adapter", "deepspeed": ZERO_3, **ADAPTER}
+    given = arguments_of(tiny_model, data, **adapter)
+    runs.append({"entry": "train_lora", "flags": given, "paused": False})
+    ports = free_ports(len(runs))
+    launched = start(
+        script,
+        json.dumps([run | {"port": port} for run, port in zip(runs, ports, strict=True)]),
+    )
+    for engine in ENGINES:
+        kill_when_paused(launched)
+        (folder / f"{engine}-killed.json").write_text(
+            json.dumps(losses(folder / engine / "checkpoint-2"))
+        )
+        assert not (folder / engine / "config.json").exists()
+    launched.communicate(timeout=150)
+    return {path.name: path for path in folder.iterdir()}
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 def losses(folder: Path) -> list[float]:
@@ -141,66 +219,31 @@ def losses(folder: Path) -> list[float]:
     return [entry["loss"] for entry in history if "loss" in entry]
 
 
-@pytest.mark.parametrize("engine", ["ddp", "zero2", "zero3", "fsdp"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_two_processes_killed_and_resumed_learn_as_one_that_never_stopped(
-    engine: str,
-    fine_tune: Train,
-    start: Start,
-    data: Path,
-    tmp_path: Path,
+    engine: str, alone: dict[str, Path], together: dict[str, Path]
 ) -> None:
-    (tmp_path / "zero3.json").write_text(json.dumps(ZERO_3))
-    (tmp_path / "pause.py").write_text(PAUSE)
-    accumulated = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
-    flags: dict[str, Any] = {
-        "ddp": {},
-        "zero2": {"deepspeed": ZERO_2, **accumulated},
-        "zero3": {"deepspeed": tmp_path / "zero3.json", "gradient_checkpointing": True},
-        "fsdp": {
-            "fsdp": "full_shard auto_wrap",
-            "fsdp_transformer_layer_cls_to_wrap": "YuanDecoderLayer",
-            **accumulated,
-        },
-    }[engine]
-    one, two = tmp_path / "one", tmp_path / "two"
-    fine_tune(data_path=data, output_dir=one, per_device_train_batch_size=4, **FLAGS)
-
-    kill_between_steps(start(tmp_path / "pause.py", output_dir=two, **flags), tmp_path)
-    assert losses(two / "checkpoint-2") == pytest.approx(losses(one)[:2], rel=1e-5)
-    assert not (two / "config.json").exists()
-    finish(start(ROOM / "train_mem.py", output_dir=two, save_total_limit=1, **flags), tmp_path)
-
+    one, two = alone["all"], together[engine]
+    before = json.loads(together[f"{engine}-killed.json"].read_text())
+    assert before == pytest.approx(losses(one)[:2], rel=1e-5)
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
     assert [path.name for path in two.glob("*-*")] == ["checkpoint-6"]
     assert not list(two.glob("*.tmp"))
-    assert not (tmp_path / "compiled").exists()  # DeepSpeed needs no compiler for this
-    alone, together = (load_file(folder / "model.safetensors") for folder in (one, two))
-    assert {name: weight.shape for name, weight in together.items()} == {
-        name: weight.shape for name, weight in alone.items()
+    weights = [load_file(folder / "model.safetensors") for folder in (one, two)]
+    assert {name: weight.shape for name, weight in weights[1].items()} == {
+        name: weight.shape for name, weight in weights[0].items()
     }
-    for name, weight in alone.items():
-        assert float((together[name] - weight).abs().mean()) < 1e-5, name
+    for name, weight in weights[0].items():
+        assert float((weights[1][name] - weight).abs().mean()) < 1e-5, name
 
 
 def test_an_adapter_trained_under_zero_3_is_whole(
-    fine_tune: Train,
-    start: Start,
-    tiny_model: Path,
-    data: Path,
-    tmp_path: Path,
+    alone: dict[str, Path], together: dict[str, Path], tiny_model: Path
 ) -> None:
     from peft import PeftModel
 
-    config = tmp_path / "zero3.json"
-    config.write_text(json.dumps(ZERO_3))
-    flags = {"max_steps": 3, "lora_r": 4, "lora_dropout": 0.0, "save_strategy": "no"}
-    one, two = tmp_path / "one", tmp_path / "two"
-    fine_tune(
-        lora=True, data_path=data, output_dir=one, **(FLAGS | flags), per_device_train_batch_size=4
-    )
-    finish(start(ROOM / "train_lora.py", output_dir=two, deepspeed=config, **flags), tmp_path)
+    one, two = alone["adapter"], together["adapter"]
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
-
     adapters = [load_file(folder / "adapter_model.safetensors") for folder in (one, two)]
     assert adapters[1].keys() == adapters[0].keys()
     for name, matrix in adapters[1].items():
@@ -213,23 +256,20 @@ def test_an_adapter_trained_under_zero_3_is_whole(
 
 
 def test_two_nodes_with_a_process_each_learn_as_one_process(
-    fine_tune: Train, start: Start, data: Path, tmp_path: Path
+    alone: dict[str, Path], start: Start, tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    one, two = tmp_path / "one", tmp_path / "two"
-    fine_tune(data_path=data, output_dir=one, per_device_train_batch_size=4, **FLAGS)
+    (port,) = free_ports(1)
     meeting = ("--nnodes=2", "--nproc_per_node=1", "--master_addr=127.0.0.1")
     nodes = [
         start(
             ROOM / "train_mem.py",
+            *arguments_of(tiny_model, data, output_dir=tmp_path),
             launch=(*meeting, f"--master_port={port}", f"--node_rank={rank}"),
-            output_dir=two,
         )
         for rank in range(2)
     ]
     for node in nodes:
-        finish(node, tmp_path)
-    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
-    assert (two / "checkpoint-6" / "rng_state_1.pth").exists()
+        node.communicate(timeout=150)
+        assert node.returncode == 0
+    assert losses(tmp_path) == pytest.approx(losses(alone["all"]), rel=1e-5)
+    assert (tmp_path / "checkpoint-6" / "rng_state_1.pth").exists()

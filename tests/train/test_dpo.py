@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, logsigmoid
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from fastchat.chat import ChatRenderer
 from fastchat.data.dataset import ItemDataset
 from fastchat.data.pairs import HeldPairs, PairBuilder
 from fastchat.data.preferences import Preference
@@ -35,7 +36,7 @@ VOCABULARY = 60
 Sequences = list[tuple[list[int], list[int], list[int]]]
 
 
-class Letters:
+class Letters(ChatRenderer):
     """A renderer whose tokens are characters: a real one, of a very small language."""
 
     def render(self, messages: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastchat.errors import SettingsError
-from fastchat.train.machine import Machine, fit_to
+from fastchat.train.machine import Machine, fit_to, use_one_gpu
+from fastchat.train.training_arguments import TrainingArguments
 
 CPU = Machine(accelerator=False, tf32=False, bf16=False)
 OLD_GPU = Machine(accelerator=True, tf32=False, bf16=False)
@@ -51,3 +53,13 @@ def test_what_would_mislead_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=complaint):
         fit_to(machine, dict(given))
+
+
+def test_a_process_that_sees_several_gpus_trains_on_one(tmp_path: Path) -> None:
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
+    assert use_one_gpu(args) == []
+    args._n_gpu = 8  # what the Trainer would make a DataParallel of
+    (note,) = use_one_gpu(args)
+    assert "torchrun --nproc_per_node=8" in note
+    assert args.n_gpu == 1
+    assert args.train_batch_size == 4

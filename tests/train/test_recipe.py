@@ -318,6 +318,8 @@ def test_a_share_to_hold_out_is_a_share(ratio: str) -> None:
         ("sample_generations: -1", "--sample_generations is -1; .* from 0 on"),
         ("peak_tflops: 0", r"--peak_tflops is 0\.0; a rate above 0"),
         ("peak_tflops: nan", "--peak_tflops is nan"),
+        ("per_device_train_batch_size: 0", "--per_device_train_batch_size is 0; .* from 1 on"),
+        ("learning_rate: nan", "--learning_rate is nan; a number from 0 on"),
     ],
 )
 def test_figures_that_mean_nothing_are_refused(parse: Any, text: str, complaint: str) -> None:

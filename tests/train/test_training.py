@@ -260,6 +260,7 @@ def test_errors_come_before_anything_is_saved(
         (SettingsError, {"lr_scheduler_type": "spiral"}),
         (SettingsError, {"resume_from_checkpoint": True}),
         (SettingsError, {"resume_from_checkpoint": tiny_model}),
+        (SettingsError, {"output_dir": tiny_model / "config.json"}),
     ):
         with pytest.raises(problem):
             fine_tune(max_steps=1, **flags)

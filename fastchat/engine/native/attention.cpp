@@ -58,7 +58,8 @@ FASTCHAT_INLINE void add_products(const float* q, int64_t width,
 
 // Scores of kRows rows against kWide blocks from block `first` on; rows of q lie `width` apart.
 template <class Value, int kRows, int kWide>
-FASTCHAT_APART void score(const Span<Value>& span, int first, const float* q, int64_t width, float* scores) {
+FASTCHAT_APART void score(const Span<Value>& span, int first, const float* q, int64_t width,
+                          float* scores) {
   Floats sums[kRows][kWide][kTokenVectors] = {};
   constexpr int kStep = sizeof(Value) == 4 ? 1 : 2;
   for (int64_t d = 0; d < width; d += kStep) {
@@ -68,22 +69,28 @@ FASTCHAT_APART void score(const Span<Value>& span, int first, const float* q, in
       prefetch(span.ahead[first + b] + d * kBlockTokens);
       if constexpr (kStep == 1) {
         Floats key[kTokenVectors];
+#pragma GCC unroll 2
         for (int v = 0; v < kTokenVectors; ++v) key[v] = loadf(at + v * kLanes);
         add_products<kRows, kWide>(q + d, width, key, b, sums);
       } else {
         Floats even[kTokenVectors], odd[kTokenVectors];
-        for (int v = 0; v < kTokenVectors; ++v) {
-          const Words words = load<Words>(at + 2 * v * kLanes);
-          even[v] = low_half(words);
-          odd[v] = high_half(words);
-        }
+#pragma GCC unroll 2
+        for (int v = 0; v < kTokenVectors; ++v)
+          even[v] = low_half(load<Words>(at + 2 * v * kLanes));
         add_products<kRows, kWide>(q + d, width, even, b, sums);
+        asm("" : "+r"(at));  // reads the words again, for want of registers to keep them
+#pragma GCC unroll 2
+        for (int v = 0; v < kTokenVectors; ++v)
+          odd[v] = high_half(load<Words>(at + 2 * v * kLanes));
         add_products<kRows, kWide>(q + d + 1, width, odd, b, sums);
       }
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
     for (int b = 0; b < kWide; ++b)
+#pragma GCC unroll 2
       for (int v = 0; v < kTokenVectors; ++v)
         store(scores + r * kSpan + (first + b) * kBlockTokens + v * kLanes, sums[r][b][v]);
 }
@@ -91,7 +98,7 @@ FASTCHAT_APART void score(const Span<Value>& span, int first, const float* q, in
 // out = out * fade + weights x values, for kWide pairs of vectors from width `first` on.
 template <class Value, int kRows, int kWide>
 FASTCHAT_APART void mix(const Span<Value>& span, int tokens, int64_t first, const float* weights,
-         const float* fades, int64_t width, float* out) {
+                        const float* fades, int64_t width, float* out) {
   Floats sums[kRows][kWide][2];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
@@ -106,7 +113,7 @@ FASTCHAT_APART void mix(const Span<Value>& span, int tokens, int64_t first, cons
     for (int t = 0; t < end; ++t) {
       const Value* at = span.blocks[b] + t * width + first;
       for (int byte = 0; byte < int(kWide * kPair * sizeof(Value)); byte += 64)
-          prefetch(reinterpret_cast<const uint8_t*>(span.ahead[b] + t * width + first) + byte);
+        prefetch(reinterpret_cast<const uint8_t*>(span.ahead[b] + t * width + first) + byte);
 #pragma GCC unroll 4
       for (int w = 0; w < kWide; ++w) {
         Floats value[2];

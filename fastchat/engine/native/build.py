@@ -6,8 +6,6 @@ the processor, so one that is found always fits. Knows nothing of what the files
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -15,9 +13,10 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from fastchat.cache_folder import cache_folder, locked, writable
 from fastchat.errors import FastChatError
 
 logger = logging.getLogger(__name__)
@@ -59,10 +58,10 @@ def build(*, folder: Path | None = None, defines: Sequence[str] = ()) -> Path:
     """
     compiler = find_compiler()
     flags = [*FLAGS, *(f"-D{define}" for define in defines)]
-    folder = _writable(_cache_folder() if folder is None else folder)
+    folder = writable(cache_folder() / "native" if folder is None else folder, "compiled kernels")
     path = folder / f"kernels-{_key(compiler, flags)}.so"
     if not path.exists():
-        with _lock(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             if not path.exists():
                 _compile(compiler, flags, path)
                 logger.info("native kernels were compiled into %s", path)
@@ -87,40 +86,6 @@ def find_compiler() -> list[str]:
         else f"no C++ compiler is on the path (none of {', '.join(_COMPILERS)})",
         hint="Install g++ (Debian: apt install g++), or set CXX.",
     )
-
-
-def _cache_folder() -> Path:
-    chosen = os.environ.get("FASTCHAT_CACHE")
-    return (Path(chosen) if chosen else Path.home() / ".cache" / "fastchat") / "native"
-
-
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        other = Path(tempfile.gettempdir()) / f"fastchat-{os.getuid()}"
-        other.mkdir(mode=0o700, exist_ok=True)
-        if other.stat().st_uid != os.getuid():  # a library of somebody else's is not to be loaded
-            raise NativeUnavailableError(
-                f"neither {folder} nor {other} can hold the compiled kernels",
-                hint="Set FASTCHAT_CACHE to a folder that can be written to.",
-            ) from error
-        logger.warning(
-            "compiled kernels cannot be kept in %s (%s); %s is used. Set FASTCHAT_CACHE.",
-            folder,
-            error.strerror or error,
-            other,
-        )
-        return other
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it if this process dies
-        yield
 
 
 def _key(compiler: Sequence[str], flags: Sequence[str]) -> str:

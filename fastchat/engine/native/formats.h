@@ -6,6 +6,8 @@
 //   kBytes       of a panel's chunk
 //   kColumns     whether each output has a factor, applied at the end
 //   kPartial     whether a chunk is summed by itself and then scaled (int4)
+//   kWideAlone   panels that a single row takes at once: one makes the smoothest stream of memory,
+//                two keep up where weights take work to widen
 //   multiply()   adds a chunk's products for kRows rows and kWide panels to sums in registers
 //   unpack()     writes a chunk as floats, the very numbers that multiply() uses
 #pragma once
@@ -20,16 +22,14 @@ constexpr int kGroup = 64;
 constexpr int kPanels = kGroup / kPanel;
 
 // How far ahead of the weights that are multiplied others are fetched.
-#ifndef AHEAD
-#define AHEAD 8192
-#endif
-constexpr int64_t kAhead = AHEAD;
+constexpr int64_t kAhead = 8192;
 
 template <int kRows, int kWide>
 using Sums = Floats[kWide][kRows][2];
 
 struct Float32 {
   static constexpr int64_t kBytes = 4 * kChunk * kPanel;
+  static constexpr int kWideAlone = 1;
   static constexpr bool kColumns = false, kPartial = false;
 
   template <int kRows, int kWide>
@@ -60,6 +60,7 @@ struct Float32 {
 // Words of two inputs: [k / 2][output], the even input in the low half.
 struct BFloat16 {
   static constexpr int64_t kBytes = 2 * kChunk * kPanel;
+  static constexpr int kWideAlone = 1;
   static constexpr bool kColumns = false, kPartial = false;
 
   template <int kRows, int kWide>
@@ -105,6 +106,7 @@ struct BFloat16 {
 // Bytes [k][output], -127..127.
 struct Int8 {
   static constexpr int64_t kBytes = kChunk * kPanel;
+  static constexpr int kWideAlone = 2;
   static constexpr bool kColumns = true, kPartial = false;
 
   template <int kRows, int kWide>
@@ -140,6 +142,7 @@ struct Int8 {
 struct Int4 {
   static constexpr int64_t kScaleBytes = 2 * kPanel;
   static constexpr int64_t kBytes = kScaleBytes + kChunk * kPanel / 2;
+  static constexpr int kWideAlone = 2;
   static constexpr bool kColumns = true, kPartial = true;
 
   template <int kPlace>

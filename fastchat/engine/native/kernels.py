@@ -8,73 +8,34 @@ in a crowd. T and M count rows, H and C widths, N heads, D a head's width.
 from __future__ import annotations
 
 import ctypes
-import functools
-import logging
 
 import torch
 
-from fastchat.engine.native.build import NativeUnavailableError
 from fastchat.engine.native.library import ThreadPool, bind, checked
 from fastchat.engine.native.packed import KINDS, SOURCE_DTYPES, PackedKind, PackedMatrix
 
-logger = logging.getLogger(__name__)
-
 BLOCK_SIZE = 16
+
 _WIDEST = 1024
 _CACHE_DTYPES = (torch.float32, torch.bfloat16)
-_POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
-_SIGNATURES: dict[str, tuple[list[type], type | None]] = {
-    "packed_bytes": ([_INT, _LONG, _LONG], _LONG),
-    "cache_width": ([_LONG], _LONG),
-    "pack": (
-        [_POINTER, _INT, _POINTER, _INT, _LONG, _POINTER, _LONG, _LONG, _LONG, _POINTER],
-        _INT,
-    ),
-    "matmul": (
-        [_POINTER, _INT, _POINTER, _LONG, _LONG, _POINTER, _LONG, _POINTER, _LONG, _POINTER]
-        + [_INT, _POINTER],
-        _INT,
-    ),
-    "rms_norm": (
-        [_POINTER, _POINTER, _POINTER, _POINTER, _FLOAT, _LONG, _LONG, _POINTER],
-        _INT,
-    ),
-    "filter_pairs": (
-        [_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER],
-        _INT,
-    ),
-    "silu_mul": ([_POINTER, _POINTER, _LONG, _LONG, _POINTER], _INT),
-    "rope_store": (
-        [_POINTER, _POINTER, _LONG, _POINTER, _LONG, _POINTER, _LONG, _POINTER, _POINTER]
-        + [_LONG, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _LONG, _POINTER],
-        _INT,
-    ),
-    "attend": (
-        [_POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _INT, _LONG, _POINTER, _POINTER]
-        + [_POINTER, _LONG, _LONG, _LONG, _LONG, _POINTER, _FLOAT],
-        _INT,
-    ),
+_TYPES: dict[str, type] = {
+    "p": ctypes.c_void_p,
+    "i": ctypes.c_int,
+    "l": ctypes.c_int64,
+    "f": ctypes.c_float,
 }
-
-
-def unavailable_reason() -> str | None:
-    """Why the kernels cannot be used here; None if they can. The first call compiles and checks.
-
-    Logs the reason once.
-    """
-    return _unavailable_reason()
-
-
-@functools.cache
-def _unavailable_reason() -> str | None:
-    from fastchat.engine.native.self_check import check
-
-    try:
-        check(Kernels(1))
-    except NativeUnavailableError as error:
-        logger.warning("the engine uses torch's own operations, which are slower: %s", error)
-        return str(error)
-    return None
+# Arguments, then the result, a letter each. The first argument is the pool where there is one.
+_SIGNATURES = {
+    "packed_bytes": "ill l",
+    "cache_width": "l l",
+    "pack": "pipilplllp i",
+    "matmul": "pipllplplpip i",
+    "rms_norm": "ppppfllp i",
+    "filter_pairs": "pppplllp i",
+    "silu_mul": "ppllp i",
+    "rope_store": "pplplplppllllipplp i",
+    "attend": "ppllppilpppllllpf i",
+}
 
 
 class Kernels:
@@ -91,8 +52,13 @@ class Kernels:
     def __init__(self, threads: int, *, pool: ThreadPool | None = None) -> None:
         self.pool = ThreadPool(threads) if pool is None else pool
         self._call = {
-            name: bind(self.pool.cdll, f"fastchat_{name}", *types)
-            for name, types in _SIGNATURES.items()
+            name: bind(
+                self.pool.cdll,
+                f"fastchat_{name}",
+                [_TYPES[letter] for letter in signature[:-2]],
+                _TYPES[signature[-1]],
+            )
+            for name, signature in _SIGNATURES.items()
         }
 
     def pack(

@@ -97,7 +97,10 @@ def checked(
     if (
         tensor.dtype != dtype
         or tensor.dim() != len(shape)
-        or any(want is not None and have != want for have, want in zip(tensor.shape, shape))
+        or any(
+            want is not None and have != want
+            for have, want in zip(tensor.shape, shape, strict=True)
+        )
         or not inner.is_contiguous()
         or tensor.device.type != "cpu"
     ):

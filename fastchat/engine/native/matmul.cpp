@@ -18,12 +18,9 @@ constexpr int kWidth = kBlock * kChunk;
 constexpr int kRowBlock = 192;     // rows whose inputs stay in the second cache
 constexpr int64_t kItemBytes = 1 << 18;
 
+template <class Format>
 constexpr int panels_at_once(int rows) {
-  
-#ifndef WIDE1
-#define WIDE1 4
-#endif
-  const int fit = rows == 1 ? WIDE1 : rows <= 3 ? 2 : 1;
+  const int fit = rows == 1 ? Format::kWideAlone : rows <= 3 ? 2 : 1;
   return std::min(fit, kPanels);
 }
 
@@ -171,7 +168,7 @@ class Product {
 
   template <int kRows>
   void few(const Place& place, float* kept) const {
-    constexpr int kWide = panels_at_once(kRows);
+    constexpr int kWide = panels_at_once<Format>(kRows);
     for (int p = 0; p < kPanels; p += kWide) {
       few_rows<Format, kRows, kWide>(
           place.weights + p * Format::kBytes, place.chunks, place.x, place.starts, rows_.chunks,

@@ -127,7 +127,9 @@ int fastchat_rope_store(Pool* pool, float* q, int64_t q_stride, const float* k, 
           to[d + half] = b * cosines[d] + a * sines[d];
         }
       };
-      float turned[kMaxWidth] = {}, value[kMaxWidth] = {};
+      float turned[kMaxWidth], value[kMaxWidth];
+      std::fill(turned + width, turned + shape.padded(), 0.0f);
+      std::fill(value + width, value + shape.padded(), 0.0f);
       for (int64_t head = 0; head < heads; ++head) {
         float* own = q + row * q_stride + head * width;
         turn(own, own);

@@ -18,12 +18,16 @@ _LIMITS: dict[PackedKind, float] = {
 }
 
 
-def check(kernels: Kernels) -> None:
+def check(kernels: Kernels | None = None) -> None:
     """Runs every kernel once.
 
+    Args:
+        kernels: those of the library for this machine if None.
+
     Raises:
-        NativeUnavailableError: one of them gives another result than torch.
+        NativeUnavailableError: they cannot be had, or one gives another result than torch.
     """
+    kernels = kernels or Kernels(1)
     generator = torch.Generator().manual_seed(_SEED)
     for kind in KINDS:
         _check_matmul(kernels, kind, generator)

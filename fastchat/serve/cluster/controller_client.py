@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import httpx2
+from typing import Any
 
 from fastchat.protocol.worker import (
     HeartBeat,
     HeartBeatAnswer,
     ModelNames,
     RegisterWorker,
+    RemoveWorker,
     WorkerAddress,
 )
-from fastchat.serve.cluster.transport import Answer, post, posted
+from fastchat.serve.cluster.transport import Answer, Clients, post, posted
 
 _TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ControllerClient:
-    """A controller at an address. Every method raises as `transport.post` does."""
+    """A controller at an address. Every method raises as `transport.post` does.
 
-    http: httpx2.AsyncClient
+    Attributes:
+        token: the secret that workers share with the controller, if there is one.
+    """
+
+    http: Clients
     address: str
     timeout_s: float = _TIMEOUT_S
+    token: str = ""
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def _url(self, path: str) -> str:
         return self.address.rstrip("/") + path
@@ -37,12 +46,18 @@ class ControllerClient:
             who="controller",
             timeout_s=self.timeout_s,
             answer=answer,
+            headers=self._headers(),
         )
 
     async def _tell(self, path: str, body: object) -> None:
         url = self._url(path)
         async with posted(
-            self.http, url, body, who="controller", timeout_s=self.timeout_s
+            self.http,
+            url,
+            body,
+            who="controller",
+            timeout_s=self.timeout_s,
+            headers=self._headers(),
         ) as response:
             await response.aread()
 
@@ -54,18 +69,31 @@ class ControllerClient:
         """
         await self._tell("/register_worker", message.model_dump())
 
-    async def heart_beat(self, message: HeartBeat) -> bool:
+    async def heart_beat(self, message: HeartBeat) -> HeartBeatAnswer:
         """Sends a sign of life. Returns whether the controller knows the worker."""
-        answer = await self._ask("/receive_heart_beat", message.model_dump(), HeartBeatAnswer)
-        return answer.exist
+        return await self._ask("/receive_heart_beat", message.model_dump(), HeartBeatAnswer)
+
+    async def remove(self, worker: str) -> None:
+        """Takes a worker's leave."""
+        await self._tell("/remove_worker", RemoveWorker(worker_name=worker).model_dump())
 
     async def list_models(self) -> list[str]:
         """Names of the models that are served."""
         return (await self._ask("/list_models", None, ModelNames)).models
 
-    async def worker_address(self, model: str) -> str:
-        """The URL of a worker for a model; "" if there is none."""
-        return (await self._ask("/get_worker_address", {"model": model}, WorkerAddress)).address
+    async def worker_address(
+        self, model: str, *, prefix: Sequence[str] = (), failed: Sequence[str] = ()
+    ) -> WorkerAddress:
+        """A worker for a model.
+
+        Args:
+            model: its name.
+            prefix, failed: see `DispatchQuestion`.
+        """
+        body: dict[str, Any] = {"model": model}
+        more = {"prefix": list(prefix), "failed": list(failed)}
+        body |= {name: value for name, value in more.items() if value}
+        return await self._ask("/get_worker_address", body, WorkerAddress)
 
     async def refresh_all_workers(self) -> None:
         """Makes the controller ask every worker for its state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fastchat.protocol.worker import WorkerStatus
@@ -16,6 +17,8 @@ class WorkerEntry:
         queue_length: requests running and waiting, as last told, plus those sent since.
         last_heart_beat: seconds on the clock that the registry's caller uses.
         suspect: it could not be reached when last tried; cleared by its next sign of life.
+        prompt: its signs of life have come in quick succession, so that one which is late
+            tells something.
     """
 
     address: str
@@ -26,6 +29,7 @@ class WorkerEntry:
     last_heart_beat: float
     multimodal: bool = False
     suspect: bool = False
+    prompt: bool = False
 
 
 class Registry:
@@ -33,10 +37,12 @@ class Registry:
 
     Args:
         expiration_s: workers that promised heart-beats and gave none for so long are gone.
+        late_s: prompt workers rank last after so long a silence.
     """
 
-    def __init__(self, expiration_s: float) -> None:
+    def __init__(self, expiration_s: float, *, late_s: float = 5.0) -> None:
         self._expiration_s = expiration_s
+        self._late_s = late_s
         self._workers: dict[str, WorkerEntry] = {}
 
     def __len__(self) -> int:
@@ -81,12 +87,20 @@ class Registry:
         if entry is None:
             return False
         entry.queue_length = queue_length
+        entry.prompt = now - entry.last_heart_beat < self._late_s
         entry.last_heart_beat = now
         entry.suspect = False
         return True
 
+    def remove(self, address: str) -> bool:
+        """Forgets a worker. Returns whether it was known."""
+        return self._workers.pop(address, None) is not None
+
     def expire(self, *, now: float) -> list[str]:
         """Removes the workers that have fallen silent. Returns their addresses."""
+        for entry in self._workers.values():
+            if entry.prompt and now - entry.last_heart_beat > self._late_s:
+                entry.suspect = True
         silent = [
             address
             for address, entry in self._workers.items()
@@ -114,6 +128,10 @@ class Registry:
         """The workers, in order of registration."""
         return list(self._workers)
 
+    def entries(self) -> list[WorkerEntry]:
+        """The workers with what is known of them."""
+        return list(self._workers.values())
+
     def models(self, *, multimodal: bool | None = None) -> list[str]:
         """Names of the models that are served, sorted; of one kind, if told which."""
         return sorted(
@@ -125,10 +143,16 @@ class Registry:
             }
         )
 
-    def serving(self, model: str) -> list[WorkerEntry]:
-        """The workers to choose from for a model: those that can be reached, if any can."""
+    def serving(self, model: str, *, tried: Collection[str] = ()) -> list[WorkerEntry]:
+        """The workers to choose from for a model: those that can be reached, if any can.
+
+        Args:
+            model: its name.
+            tried: addresses that are no choice unless nothing else is left.
+        """
         entries = [entry for entry in self._workers.values() if model in entry.model_names]
-        return [entry for entry in entries if not entry.suspect] or entries
+        untried = [entry for entry in entries if entry.address not in tried] or entries
+        return [entry for entry in untried if not entry.suspect] or untried
 
     def total(self) -> WorkerStatus:
         """All workers as if they were one."""

@@ -17,10 +17,12 @@ from pydantic import BaseModel, ValidationError
 
 from fastchat.errors import FastChatError, WorkerTimeoutError, WorkerUnavailableError
 from fastchat.protocol.worker import error_of
+from fastchat.serve.tracing import trace_headers
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
 CONNECT_TIMEOUT_S = 5.0
+_STREAMS_PER_CLIENT = 16
 _KEEP_ALIVE_S = 2.0  # shorter than a server's, so that no connection is reused as it closes
 
 
@@ -29,20 +31,74 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def new_client() -> httpx2.AsyncClient:
-    """A client without limits on connections; waiting is what the workers' queues are for."""
-    return httpx2.AsyncClient(
-        trust_env=False,
-        verify=_tls(),
-        limits=httpx2.Limits(
-            max_connections=None, max_keepalive_connections=100, keepalive_expiry=_KEEP_ALIVE_S
-        ),
-    )
+class Clients:
+    """HTTP clients that share the requests among them; a context manager.
+
+    A client's pool looks at all of its connections for every request, so that one client
+    would spend most of its time doing so with hundreds of streams open. There is no limit
+    on streams; waiting is what the workers' queues are for.
+    """
+
+    def __init__(self) -> None:
+        self._busy: dict[httpx2.AsyncClient, int] = {}
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, **more: Any
+    ) -> AsyncGenerator[httpx2.Response, None]:
+        """See `httpx2.AsyncClient.stream`."""
+        client = self._least_used()
+        self._busy[client] += 1
+        try:
+            async with client.stream(method, url, **more) as response:
+                yield response
+        finally:
+            self._busy[client] -= 1
+
+    def _least_used(self) -> httpx2.AsyncClient:
+        # The first one with room, so that connections which exist are used again.
+        for client, busy in self._busy.items():
+            if busy < _STREAMS_PER_CLIENT:
+                return client
+        client = httpx2.AsyncClient(
+            trust_env=False,
+            verify=_tls(),
+            limits=httpx2.Limits(
+                max_connections=None,
+                max_keepalive_connections=_STREAMS_PER_CLIENT,
+                keepalive_expiry=_KEEP_ALIVE_S,
+            ),
+        )
+        self._busy[client] = 0
+        return client
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        for client in list(self._busy):
+            await client.aclose()
+        self._busy.clear()
+
+    async def __aenter__(self) -> Clients:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def new_client() -> Clients:
+    """Clients for the processes of one cluster."""
+    return Clients()
 
 
 @asynccontextmanager
 async def posted(
-    client: httpx2.AsyncClient, url: str, body: Any, *, who: str, timeout_s: float
+    client: Clients,
+    url: str,
+    body: Any,
+    *,
+    who: str,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[httpx2.Response, None]:
     """Posts JSON and gives the answer, whose body has not been read.
 
@@ -55,7 +111,9 @@ async def posted(
     """
     timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), pool=None)
     try:
-        async with client.stream("POST", url, json=body, timeout=timeout) as response:
+        async with client.stream(
+            "POST", url, json=body, timeout=timeout, headers={**trace_headers(), **(headers or {})}
+        ) as response:
             if response.status_code != httpx2.codes.OK:
                 raise _reported(url, response.status_code, await response.aread(), who)
             yield response
@@ -71,16 +129,17 @@ async def posted(
 
 
 async def post(
-    client: httpx2.AsyncClient,
+    client: Clients,
     url: str,
     body: Any,
     *,
     who: str,
     timeout_s: float,
     answer: type[Answer],
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Posts JSON and reads an answer of a known shape. Raises as `posted` does."""
-    async with posted(client, url, body, who=who, timeout_s=timeout_s) as response:
+    async with posted(client, url, body, who=who, timeout_s=timeout_s, headers=headers) as response:
         data = await response.aread()
     error = _error_in(data)
     if error is not None:

@@ -8,23 +8,25 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
-
 from fastchat.constants import WORKER_API_TIMEOUT
-from fastchat.conversation import Conversation, SeparatorStyle
+from fastchat.conversation import Conversation, SeparatorStyle, conv_templates
 from fastchat.errors import WorkerUnavailableError
 from fastchat.protocol.worker import (
     Chunk,
     ConvTemplateAnswer,
     CountTokenAnswer,
+    CountTokenParams,
+    DetokenizeAnswer,
+    DetokenizeParams,
     EmbeddingsAnswer,
     EmbeddingsParams,
     FrameReader,
     ModelDetails,
+    TokenizeAnswer,
     WorkerStatus,
     error_of,
 )
-from fastchat.serve.cluster.transport import Answer, post, posted
+from fastchat.serve.cluster.transport import Answer, Clients, post, posted
 
 _STATUS_TIMEOUT_S = 5.0
 
@@ -37,7 +39,7 @@ class WorkerClient:
         timeout_s: how long the worker may be silent: before an answer, between chunks.
     """
 
-    http: httpx2.AsyncClient
+    http: Clients
     address: str
     timeout_s: float = WORKER_API_TIMEOUT
 
@@ -66,7 +68,7 @@ class WorkerClient:
         known = Conversation.__dataclass_fields__
         fields = {name: value for name, value in answer.conv.items() if name in known}
         try:
-            fields["sep_style"] = SeparatorStyle(fields["sep_style"])
+            fields["sep_style"] = _style(fields)
             fields["roles"] = tuple(fields["roles"])
             return Conversation(**fields)
         except (KeyError, TypeError, ValueError) as error:
@@ -83,6 +85,14 @@ class WorkerClient:
         """How many tokens a prompt takes."""
         body = {"model": model, "prompt": prompt}
         return (await self._ask("/count_token", body, CountTokenAnswer)).count
+
+    async def tokenize(self, params: CountTokenParams) -> TokenizeAnswer:
+        """A prompt's ids; workers of other makes do not know the question."""
+        return await self._ask("/tokenize", params.model_dump(), TokenizeAnswer)
+
+    async def detokenize(self, params: DetokenizeParams) -> DetokenizeAnswer:
+        """The text of ids; workers of other makes do not know the question."""
+        return await self._ask("/detokenize", params.model_dump(), DetokenizeAnswer)
 
     async def embeddings(self, params: EmbeddingsParams) -> EmbeddingsAnswer:
         """Embeds texts, or rows of token ids."""
@@ -131,3 +141,9 @@ class WorkerClient:
         raise WorkerUnavailableError(
             f"The worker at {self.address} ended its stream before the answer was complete."
         )
+
+
+def _style(fields: Mapping[str, Any]) -> SeparatorStyle:
+    """A template's style: by its name if it is a known one, for numbers differ by release."""
+    known = conv_templates.get(str(fields.get("name")))
+    return SeparatorStyle(fields["sep_style"]) if known is None else known.sep_style

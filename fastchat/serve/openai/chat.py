@@ -17,97 +17,110 @@ from fastchat.protocol.openai_api_protocol import (
     ChatLogProbs,
     ChatMessage,
     UsageInfo,
-    random_id,
 )
-from fastchat.protocol.worker import Chunk, Usage
-from fastchat.serve.openai.checks import check_chat
 from fastchat.serve.openai.cluster import Cluster
+from fastchat.serve.openai.conversing import Answer, Exchange, News, understood
+from fastchat.serve.openai.documented import answer as answers
 from fastchat.serve.openai.events import EventWriter
 from fastchat.serve.openai.logprobs import chat_logprobs
-from fastchat.serve.openai.params import chat_params, variants
-from fastchat.serve.openai.request_ids import request_id_of
+from fastchat.serve.openai.request_ids import answer_id, request_id_of
+from fastchat.serve.openai.settings import AppSettings
+from fastchat.serve.openai.spending import spending
 from fastchat.serve.openai.sse import STILL_WAITING, event_stream
-from fastchat.serve.openai.streams import Delta, deltas, last_chunks, total_usage, usage_of
+from fastchat.serve.openai.streams import total_usage
+from fastchat.serve.openai.tool_calls import CallNews
 from fastchat.serve.streaming import while_connected
 
-Streams = list[AsyncGenerator[Chunk, None]]
 
-
-def chat_router(cluster: Cluster) -> APIRouter:
+def chat_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
     """The chat routes."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions")
-    async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
-        return await _answer(cluster, body, request)
+    async def answer(body: ChatCompletionRequest, request: Request) -> Response:
+        exchange = await understood(cluster, settings, body, request_id_of(request))
+        name = answer_id("chatcmpl-", request)
+        if body.stream:
+            return await event_stream(request, _events(exchange, name, request))
+        with spending(request, exchange.body.model, exchange.usages):
+            answers = await while_connected(request.receive, exchange.whole())
+        told = _whole(exchange, name, answers)
+        return Response(told.model_dump_json(), media_type="application/json")
 
-    @router.post("/api/v1/chat/completions")
+    documented = answers(ChatCompletionResponse, streamed=True)
+
+    @router.post("/v1/chat/completions", responses=documented)
+    async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
+        return await answer(body, request)
+
+    @router.post("/api/v1/chat/completions", responses=documented)
     async def api_chat_completions(body: APIChatCompletionRequest, request: Request) -> Response:
-        return await _answer(cluster, body, request)
+        return await answer(body, request)
 
     return router
 
 
-async def _answer(cluster: Cluster, body: ChatCompletionRequest, request: Request) -> Response:
-    check_chat(body)
-    worker = await cluster.worker_for(body.model)
-    params = chat_params(body, await cluster.template(worker, body.model))
-    streams = [
-        worker.generate_stream(each) for each in variants(params, body.n, request_id_of(request))
-    ]
-    if body.stream:
-        return await event_stream(request, _events(body, streams))
-    answer = await while_connected(request.receive, _whole(body, streams))
-    return Response(answer.model_dump_json(), media_type="application/json")
-
-
-async def _whole(body: ChatCompletionRequest, streams: Streams) -> ChatCompletionResponse:
-    chunks = await last_chunks(streams)
+def _whole(exchange: Exchange, name: str, answers: list[Answer]) -> ChatCompletionResponse:
+    body = exchange.body
     return ChatCompletionResponse(
+        id=name,
         model=body.model,
         choices=[
             ChatCompletionResponseChoice(
                 index=index,
-                message=ChatMessage(role="assistant", content=chunk["text"]),
-                logprobs=_chat_logprobs(chunk, body),
-                finish_reason=chunk.get("finish_reason"),
+                message=ChatMessage(
+                    role="assistant", content=answer.text, tool_calls=answer.calls or None
+                ),
+                logprobs=_chat_logprobs(answer, body),
+                finish_reason=answer.finish_reason,
             )
-            for index, chunk in enumerate(chunks)
+            for index, answer in enumerate(answers)
         ],
-        usage=UsageInfo(**total_usage([usage_of(chunk) for chunk in chunks])),
+        usage=UsageInfo(**total_usage(list(exchange.usages.values()))),
     )
 
 
-async def _events(body: ChatCompletionRequest, streams: Streams) -> AsyncGenerator[bytes, None]:
-    write = EventWriter(random_id("chatcmpl-"), "chat.completion.chunk", body)
+async def _events(exchange: Exchange, name: str, request: Request) -> AsyncGenerator[bytes, None]:
+    body = exchange.body
+    write = EventWriter(name, "chat.completion.chunk", body)
     greeted: set[int] = set()
-    usages: dict[int, Usage] = {}
-    async with aclosing(deltas(streams)) as news:
-        async for delta in news:
-            usages[delta.index] = delta.usage
-            if delta.index not in greeted:
-                greeted.add(delta.index)
-                yield write.choice(_choice(delta.index, {"role": "assistant"}))
-            if delta.text or delta.logprobs:
-                yield write.choice(_new_text(delta, body))
-            elif not delta.finish_reason:
-                yield STILL_WAITING
-            if delta.finish_reason:
-                yield write.choice(_choice(delta.index, {}, finish=delta.finish_reason))
+    with spending(request, exchange.body.model, exchange.usages):
+        async with aclosing(exchange.news()) as found:
+            async for news in found:
+                choices = _choices(news, body)
+                if news.index not in greeted:
+                    greeted.add(news.index)
+                    choices.insert(0, _choice(news.index, {"role": "assistant"}))
+                # One write for all that is new: each costs as much as making the event does.
+                yield b"".join(map(write.choice, choices)) or STILL_WAITING
     if write.tells_usage:
-        yield write.usage(total_usage(list(usages.values())))
+        yield write.usage(total_usage(list(exchange.usages.values())))
 
 
-def _chat_logprobs(chunk: Chunk, body: ChatCompletionRequest) -> ChatLogProbs | None:
-    found = chat_logprobs(chunk.get("logprobs"), body.top_logprobs or 0)
+def _choices(news: News, body: ChatCompletionRequest) -> list[dict[str, Any]]:
+    """What one piece of news is as events: text, then calls, then the end."""
+    found = []
+    logprobs = chat_logprobs(news.logprobs, body.top_logprobs or 0)
+    if news.answer.text or logprobs:
+        choice = _choice(news.index, {"content": news.answer.text})
+        choice["logprobs"] = logprobs
+        found.append(choice)
+    found += [_choice(news.index, {"tool_calls": [_call(call)]}) for call in news.answer.calls]
+    if news.finish_reason:
+        found.append(_choice(news.index, {}, finish=news.finish_reason))
+    return found
+
+
+def _call(news: CallNews) -> dict[str, Any]:
+    if news.name is None:
+        return {"index": news.position, "function": {"arguments": news.arguments}}
+    function = {"name": news.name, "arguments": news.arguments}
+    return {"index": news.position, "id": news.call_id, "type": "function", "function": function}
+
+
+def _chat_logprobs(answer: Answer, body: ChatCompletionRequest) -> ChatLogProbs | None:
+    found = chat_logprobs(answer.logprobs, body.top_logprobs or 0)
     return None if found is None else ChatLogProbs.model_validate(found)
 
 
-def _new_text(delta: Delta, body: ChatCompletionRequest) -> dict[str, Any]:
-    choice = _choice(delta.index, {"content": delta.text})
-    choice["logprobs"] = chat_logprobs(delta.logprobs, body.top_logprobs or 0)
-    return choice
-
-
-def _choice(index: int, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+def _choice(index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}

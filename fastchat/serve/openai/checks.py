@@ -12,6 +12,11 @@ from fastchat.protocol.openai_api_protocol import (
 _RANGES: dict[str, tuple[float, float | None]] = {
     "temperature": (0, 2),
     "top_p": (0, 1),
+    "min_p": (0, 1),
+    "no_repeat_ngram_size": (0, 1024),
+    "min_tokens": (0, None),
+    "priority": (-(2**31), 2**31 - 1),
+    "seed": (-(2**63), 2**63 - 1),
     "n": (1, 128),
     "max_tokens": (1, None),
     "max_completion_tokens": (1, None),
@@ -20,6 +25,9 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "top_logprobs": (0, 20),
     "best_of": (1, 128),
 }
+
+
+_MOST_STOPS = 16
 
 
 def check_sampling(request: SamplingRequest) -> None:
@@ -44,6 +52,23 @@ def check_sampling(request: SamplingRequest) -> None:
         raise RequestError(
             f"repetition_penalty is {request.repetition_penalty}; allowed is more than 0.",
             param="repetition_penalty",
+        )
+    for token, bias in (request.logit_bias or {}).items():
+        if token < 0 or not -100 <= bias <= 100:
+            raise RequestError(
+                f"logit_bias holds {token}: {bias}; allowed are biases from -100 to 100 of token"
+                " ids.",
+                param="logit_bias",
+            )
+    for token in request.stop_token_ids or []:
+        if not 0 <= token < 2**31:
+            raise RequestError(
+                f"stop_token_ids holds {token}, which is no token id.", param="stop_token_ids"
+            )
+    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    if len(stops) > _MOST_STOPS:
+        raise RequestError(
+            f"stop holds {len(stops)} strings; at most {_MOST_STOPS} are allowed.", param="stop"
         )
     if request.stream_options is not None and not request.stream:
         raise RequestError("stream_options has no meaning without stream.", param="stream_options")

@@ -16,43 +16,51 @@ from fastchat.protocol.openai_api_protocol import (
     CompletionResponseChoice,
     LogProbs,
     UsageInfo,
-    random_id,
 )
 from fastchat.protocol.worker import Chunk, Usage
 from fastchat.serve.openai.checks import check_completion
 from fastchat.serve.openai.cluster import Cluster
+from fastchat.serve.openai.conversing import together, waiting_limits
+from fastchat.serve.openai.documented import answer
 from fastchat.serve.openai.events import EventWriter
 from fastchat.serve.openai.logprobs import mean_logprob
 from fastchat.serve.openai.params import Params, completion_params, variants
-from fastchat.serve.openai.request_ids import request_id_of
+from fastchat.serve.openai.prefixes import prefixes_of_prompt
+from fastchat.serve.openai.request_ids import answer_id, request_id_of
+from fastchat.serve.openai.settings import AppSettings
+from fastchat.serve.openai.spending import spending
 from fastchat.serve.openai.sse import STILL_WAITING, event_stream
-from fastchat.serve.openai.streams import Delta, deltas, last_chunks, total_usage, usage_of
+from fastchat.serve.openai.streams import Delta, deltas, total_usage, usage_of
 from fastchat.serve.streaming import while_connected
 
-Streams = list[AsyncGenerator[Chunk, None]]
 
-
-def completions_router(cluster: Cluster) -> APIRouter:
+def completions_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
     """The completion route."""
     router = APIRouter()
 
-    @router.post("/v1/completions")
+    @router.post("/v1/completions", responses=answer(CompletionResponse, streamed=True))
     async def completions(body: CompletionRequest, request: Request) -> Response:
         check_completion(body)
         prompts = prompts_of(body)
-        worker = await cluster.worker_for(body.model)
-        template = await cluster.template(worker, body.model)
+        salt = f"{body.model}\0{body.cache_salt or ''}"
+        route, template = await cluster.route(body.model, prefixes_of_prompt(prompts[0], salt))
         request_id = request_id_of(request)
         asked: list[Params] = []
         for number, prompt in enumerate(prompts):
             name = request_id if len(prompts) == 1 else f"{request_id}-{number}"
-            params = completion_params(body, prompt, template)
+            params = completion_params(body, prompt, template) | waiting_limits(settings)
             asked += variants(_ranked(params, body), _answers_per_prompt(body), name)
-        streams = [worker.generate_stream(params) for params in asked]
+        name = answer_id("cmpl-", request)
+        usages: dict[int, Usage] = {}
         if body.stream:
-            return await event_stream(request, _events(body, streams))
-        answer = await while_connected(request.receive, _whole(body, streams))
-        return Response(answer.model_dump_json(), media_type="application/json")
+            streams = [cluster.stream(route, params) for params in asked]
+            return await event_stream(request, _events(body, name, streams, usages, request))
+        with spending(request, body.model, usages):
+            work = together([cluster.whole(route, params) for params in asked])
+            chunks = await while_connected(request.receive, work)
+            usages |= {index: usage_of(chunk) for index, chunk in enumerate(chunks)}
+        told = _whole(body, name, chunks)
+        return Response(told.model_dump_json(), media_type="application/json")
 
     return router
 
@@ -97,9 +105,9 @@ def _best(chunks: list[Chunk], body: CompletionRequest) -> list[Chunk]:
     return kept
 
 
-async def _whole(body: CompletionRequest, streams: Streams) -> CompletionResponse:
-    chunks = await last_chunks(streams)
+def _whole(body: CompletionRequest, name: str, chunks: list[Chunk]) -> CompletionResponse:
     return CompletionResponse(
+        id=name,
         model=body.model,
         choices=[
             CompletionResponseChoice(
@@ -119,16 +127,22 @@ def _logprobs(chunk: Chunk, body: CompletionRequest) -> LogProbs | None:
     return None if lists is None or body.logprobs is None else LogProbs(**lists)
 
 
-async def _events(body: CompletionRequest, streams: Streams) -> AsyncGenerator[bytes, None]:
-    write = EventWriter(random_id("cmpl-"), "text_completion", body)
-    usages: dict[int, Usage] = {}
-    async with aclosing(deltas(streams)) as news:
-        async for delta in news:
-            usages[delta.index] = delta.usage
-            if delta.text or delta.logprobs or delta.finish_reason:
-                yield write.choice(_choice(delta))
-            else:
-                yield STILL_WAITING
+async def _events(
+    body: CompletionRequest,
+    name: str,
+    streams: Sequence[AsyncGenerator[Chunk, None]],
+    usages: dict[int, Usage],
+    request: Request,
+) -> AsyncGenerator[bytes, None]:
+    write = EventWriter(name, "text_completion", body)
+    with spending(request, body.model, usages):
+        async with aclosing(deltas(streams)) as news:
+            async for delta in news:
+                usages[delta.index] = delta.usage
+                if delta.text or delta.logprobs or delta.finish_reason:
+                    yield write.choice(_choice(delta))
+                else:
+                    yield STILL_WAITING
     if write.tells_usage:
         yield write.usage(total_usage(list(usages.values())))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,10 +14,12 @@ from fastchat.protocol.openai_api_protocol import (
     EmbeddingsResponse,
     UsageInfo,
 )
-from fastchat.protocol.worker import EmbeddingsParams
+from fastchat.protocol.worker import EmbeddingsAnswer, EmbeddingsParams
 from fastchat.serve.cluster.worker_client import WorkerClient
 from fastchat.serve.openai.cluster import Cluster
+from fastchat.serve.openai.documented import answer as answers
 from fastchat.serve.openai.settings import AppSettings
+from fastchat.serve.openai.spending import spend
 from fastchat.serve.streaming import while_connected
 
 
@@ -28,16 +31,18 @@ def embeddings_router(cluster: Cluster, settings: AppSettings) -> APIRouter:
         if not model:
             raise RequestError("No model is named.", param="model")
         rows = _rows(body)
-        worker = await cluster.worker_for(model)
-        work = _embed(worker, model, rows, body.encoding_format, settings.embedding_batch_size)
+        work = _embed(cluster, model, rows, body.encoding_format, settings.embedding_batch_size)
         found = await while_connected(request.receive, work)
+        spend(request, found.usage.total_tokens)
         return Response(found.model_dump_json(exclude_none=True), media_type="application/json")
 
-    @router.post("/v1/embeddings")
+    documented = answers(EmbeddingsResponse)
+
+    @router.post("/v1/embeddings", responses=documented)
     async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
         return await answer(body, body.model or body.engine, request)
 
-    @router.post("/v1/engines/{model_name:path}/embeddings")
+    @router.post("/v1/engines/{model_name:path}/embeddings", responses=documented)
     async def engine_embeddings(
         model_name: str, body: EmbeddingsRequest, request: Request
     ) -> Response:
@@ -60,8 +65,12 @@ def _rows(body: EmbeddingsRequest) -> list[Any]:
     return rows
 
 
+async def _embedded(params: EmbeddingsParams, worker: WorkerClient) -> EmbeddingsAnswer:
+    return await worker.embeddings(params)
+
+
 async def _embed(
-    worker: WorkerClient, model: str, rows: list[Any], encoding: Any, batch: int
+    cluster: Cluster, model: str, rows: list[Any], encoding: Any, batch: int
 ) -> EmbeddingsResponse:
     data: list[dict[str, Any]] = []
     read = 0
@@ -69,7 +78,7 @@ async def _embed(
     for start in range(0, len(rows), batch):
         part = {field: rows[start : start + batch]}
         params = EmbeddingsParams(model=model, encoding_format=encoding, **part)
-        answer = await worker.embeddings(params)
+        answer = await cluster.ask(model, partial(_embedded, params))
         read += answer.token_num
         data += [
             {"object": "embedding", "embedding": vector, "index": start + number}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from fastchat.constants import ErrorCode
-from fastchat.errors import FastChatError
+from fastchat.errors import FastChatError, OverloadedError
 from fastchat.serve.streaming import ClientGoneError, client_gone
 from fastchat.serve.wire_errors import invalid_body
 
@@ -23,6 +25,7 @@ _NAMES: Mapping[ErrorCode, str] = {
     ErrorCode.VALIDATION_TYPE_ERROR: "invalid_type",
     ErrorCode.INVALID_AUTH_KEY: "invalid_api_key",
     ErrorCode.INCORRECT_AUTH_KEY: "invalid_api_key",
+    ErrorCode.NO_PERMISSION: "forbidden",
     ErrorCode.INVALID_MODEL: "model_not_found",
     ErrorCode.PARAM_OUT_OF_RANGE: "invalid_value",
     ErrorCode.CONTEXT_OVERFLOW: "context_length_exceeded",
@@ -34,10 +37,13 @@ _NAMES: Mapping[ErrorCode, str] = {
     ErrorCode.CONTROLLER_WORKER_TIMEOUT: "worker_timeout",
 }
 
-_HEADERS: Mapping[int, dict[str, str]] = {
-    401: {"WWW-Authenticate": "Bearer"},
-    429: {"Retry-After": "1"},
-}
+_BY_STATUS: Mapping[int, str] = {408: "request_timeout", 413: "request_too_large"}
+
+
+def _headers(error: FastChatError) -> dict[str, str]:
+    if isinstance(error, OverloadedError):
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
+    return {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
 
 
 def _kind(status: int) -> str:
@@ -46,41 +52,42 @@ def _kind(status: int) -> str:
     return "invalid_request_error" if status < 500 else "server_error"
 
 
-def error_body(error: FastChatError) -> dict[str, Any]:
+def error_body(error: FastChatError, request_id: str = "") -> dict[str, Any]:
     """The JSON body of an error, also sent as the last event of a stream that fails."""
     message = str(error)
     openai = {
         "message": message,
         "type": _kind(error.status),
         "param": error.param,
-        "code": _NAMES.get(error.code, "internal_error"),
+        "code": _BY_STATUS.get(error.status) or _NAMES.get(error.code, "internal_error"),
     }
     body = {"error": openai, "object": "error", "message": message, "code": int(error.code)}
+    if request_id:
+        body["request_id"] = request_id
     if error.status == 401:
         body["detail"] = {"error": openai}
     return body
 
 
-def error_response(error: FastChatError) -> JSONResponse:
-    """An error as a complete response."""
-    return JSONResponse(
-        error_body(error), status_code=error.status, headers=_HEADERS.get(error.status)
-    )
+def error_response(error: FastChatError, scope: Scope) -> JSONResponse:
+    """An error as the complete response to a request."""
+    request_id = scope.get("state", {}).get("request_id", "")
+    return JSONResponse(error_body(error, request_id), error.status, _headers(error))
 
 
-async def _known(_: Request, error: Exception) -> Response:
+async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, FastChatError)
-    return error_response(error)
+    return error_response(error, request.scope)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(invalid_body(error.errors()))
+    return error_response(invalid_body(error.errors()), request.scope)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = f"{error.detail}: {request.method} {request.url.path}"
+    message = f"{error.detail}: {request.method} {request.url.path:.200}"
     openai = {
         "message": message,
         "type": _kind(error.status_code),
@@ -88,6 +95,7 @@ async def _http(request: Request, error: Exception) -> Response:
         "code": None,
     }
     body = {"error": openai, "object": "error", "message": message, "code": error.status_code}
+    body["request_id"] = request.scope.get("state", {}).get("request_id", "")
     return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
 

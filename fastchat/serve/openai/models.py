@@ -12,6 +12,7 @@ from fastchat.protocol.api_protocol import (
     APITokenCheckResponseItem,
 )
 from fastchat.protocol.openai_api_protocol import ModelCard, ModelList, ModelPermission
+from fastchat.serve.cluster.worker_client import WorkerClient
 from fastchat.serve.openai.cluster import Cluster
 
 
@@ -46,9 +47,11 @@ def _card(name: str) -> ModelCard:
 
 
 async def _check(cluster: Cluster, item: APITokenCheckRequestItem) -> APITokenCheckResponseItem:
-    worker = await cluster.worker_for(item.model)
-    context = await worker.context_length(item.model)
-    count = await worker.count_token(item.model, item.prompt)
+    async def measured(worker: WorkerClient) -> tuple[int, int]:
+        context = await worker.context_length(item.model)
+        return await worker.count_token(item.model, item.prompt), context
+
+    count, context = await cluster.ask(item.model, measured)
     return APITokenCheckResponseItem(
         fits=count + item.max_tokens <= context, tokenCount=count, contextLength=context
     )

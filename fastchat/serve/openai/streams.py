@@ -89,6 +89,10 @@ class Grower:
     def add(self, chunk: Chunk) -> Delta:
         """What the chunk adds to those before it."""
         finish_reason = chunk.get("finish_reason")
+        if chunk.get("delta"):
+            lists = chunk.get("logprobs")
+            news = lists if lists and lists["tokens"] else None
+            return Delta(self._index, chunk["text"], news, finish_reason, usage_of(chunk))
         text = chunk["text"] if finish_reason else chunk["text"].rstrip(_HALF_CHARACTER)
         new = text[self._told :]
         self._told = max(self._told, len(text))
@@ -131,10 +135,3 @@ async def deltas(
     async with aclosing(merge(streams)) as chunks:
         async for index, chunk in chunks:
             yield growers[index].add(chunk)
-
-
-async def last_chunks(streams: Sequence[AsyncGenerator[Chunk, None]]) -> list[Chunk]:
-    """The complete answers, generated side by side."""
-    async with aclosing(merge(streams)) as chunks:
-        last = {index: chunk async for index, chunk in chunks}
-    return [last[index] for index in range(len(streams))]

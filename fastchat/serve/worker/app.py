@@ -1,187 +1,140 @@
-"""A worker's HTTP face: FastChat's wire format over one `ServedModel`."""
+"""A worker's HTTP face: FastChat's wire format over a `Worker`."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
-from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
-from fastchat.constants import WORKER_HEART_BEAT_INTERVAL, ErrorCode
+from fastchat.conversation import Conversation
 from fastchat.engine.served import ServedModel
-from fastchat.errors import FastChatError, GenerationError
+from fastchat.errors import OverloadedError, WorkerUnavailableError
 from fastchat.protocol.worker import (
     Chunk,
     CountTokenAnswer,
     CountTokenParams,
+    DetokenizeAnswer,
+    DetokenizeParams,
     EmbeddingsAnswer,
     EmbeddingsParams,
     GenerateParams,
     ModelDetails,
     ModelParams,
+    TokenizeAnswer,
     WorkerStatus,
     encode_frame,
     error_chunk,
 )
 from fastchat.serve.cluster.controller_client import ControllerClient
 from fastchat.serve.cluster.transport import new_client
+from fastchat.serve.draining import Drain, DrainGate
+from fastchat.serve.metrics import add_metrics_route
 from fastchat.serve.streaming import StreamBody, while_connected
+from fastchat.serve.tracing import telemetry
 from fastchat.serve.wire_errors import install_wire_errors
-from fastchat.serve.worker.chunks import Answer, chunks_of
-from fastchat.serve.worker.embeddings import as_base64, embed
-from fastchat.serve.worker.registrar import Pace, Registrar
-from fastchat.serve.worker.resolve import Resolved, prompt_of, resolve
+from fastchat.serve.worker.peer_styles import style_number
+from fastchat.serve.worker.registrar import Registrar
+from fastchat.serve.worker.settings import WorkerSettings
 from fastchat.serve.worker.slots import Slots
+from fastchat.serve.worker.worker import Worker
 
-logger = logging.getLogger(__name__)
+__all__ = ["Worker", "WorkerSettings", "create_worker_app"]
+
+_STREAM = "/worker_generate_stream"
+_WORK = {_STREAM, "/worker_generate", "/worker_get_embeddings"}
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What a worker can be told about serving, as opposed to about its model.
+class WorkerFace(Protocol):
+    """What the routes need of a worker, wherever its models run."""
 
-    Attributes:
-        model_names: the names it serves its model under.
-        worker_address: the URL under which others reach it.
-        controller_address: None keeps it to itself.
-        limit_worker_concurrency: requests generated at once; the rest wait in line.
-        stream_interval: tokens between two chunks of a stream.
-        keep_alive_s: a request in line is told that it still waits, this often.
-        embed_in_truncate: cut long embedding inputs at the context length.
+    settings: WorkerSettings
+    slots: Slots
+    drain: Drain
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Its metrics."""
+        ...
+
+    def status(self) -> WorkerStatus: ...
+    def check_room(self) -> None: ...
+    def context_length(self, model: str) -> int: ...
+    def generate(self, params: GenerateParams) -> AsyncGenerator[Chunk, None]: ...
+    async def last_chunk(self, params: GenerateParams) -> Chunk: ...
+    async def embeddings(self, params: EmbeddingsParams) -> EmbeddingsAnswer: ...
+    def count_token(self, params: CountTokenParams) -> CountTokenAnswer: ...
+    def tokenize(self, params: CountTokenParams) -> TokenizeAnswer: ...
+    def detokenize(self, params: DetokenizeParams) -> DetokenizeAnswer: ...
+    def conv_template(self, model: str) -> Conversation: ...
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+def create_worker_app(
+    served: ServedModel | Mapping[str, ServedModel], settings: WorkerSettings
+) -> FastAPI:
+    """A worker as an ASGI application. It closes the engines when it shuts down.
+
+    Args:
+        served: one model under all of the settings' names, or several by name.
+        settings: how they are served.
     """
-
-    model_names: list[str]
-    worker_address: str
-    controller_address: str | None = None
-    limit_worker_concurrency: int = 5
-    stream_interval: int = 2
-    keep_alive_s: float = 15.0
-    embed_in_truncate: bool = False
-    pace: Pace = field(default_factory=lambda: Pace(heart_beat_s=WORKER_HEART_BEAT_INTERVAL))
+    if isinstance(served, ServedModel):
+        served = dict.fromkeys(settings.model_names, served)
+    return worker_app(Worker(served, settings))
 
 
-class Worker:
-    """One served model with its slots."""
-
-    def __init__(self, served: ServedModel, settings: WorkerSettings) -> None:
-        self.served = served
-        self.settings = settings
-        self.slots = Slots(settings.limit_worker_concurrency)
-
-    def status(self) -> WorkerStatus:
-        """What is served, and the requests running and waiting."""
-        return WorkerStatus(
-            model_names=self.settings.model_names,
-            speed=1,
-            queue_length=self.slots.in_use + self.slots.waiting,
-        )
-
-    async def generate(self, params: GenerateParams) -> AsyncGenerator[Chunk, None]:
-        """The chunks of an answer; a failure is told in a last chunk.
-
-        Closing the generator aborts the request and frees its slot.
-        """
-        try:
-            with _unexpected_reported(params.request_id):
-                resolved = resolve(params, self.served)
-                with self.slots.claim() as claim:
-                    while not await claim.wait(self.settings.keep_alive_s):
-                        yield self._new_answer(resolved).chunk()
-                    async with aclosing(self._chunks(resolved)) as chunks:
-                        async for chunk in chunks:
-                            yield chunk
-        except FastChatError as error:
-            yield error_chunk(error)
-
-    def _new_answer(self, resolved: Resolved) -> Answer:
-        sampling = resolved.request.sampling
-        return Answer(
-            resolved.echo,
-            logprobs=sampling.logprobs is not None,
-            end_ids={*self.served.stop_token_ids, *sampling.stop_token_ids},
-        )
-
-    async def _chunks(self, resolved: Resolved) -> AsyncGenerator[Chunk, None]:
-        stream = self.served.engine.generate(resolved.request)
-        async with aclosing(stream) as events:
-            answer = self._new_answer(resolved)
-            interval = self.settings.stream_interval
-            async with aclosing(chunks_of(events, answer, interval=interval)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-
-    async def last_chunk(self, params: GenerateParams) -> Chunk:
-        """The complete answer, or the failure."""
-        last = error_chunk(GenerationError("The engine ended without an answer."))
-        async with aclosing(self.generate(params)) as chunks:
-            async for chunk in chunks:
-                last = chunk
-        return last
-
-    async def embeddings(self, params: EmbeddingsParams) -> EmbeddingsAnswer:
-        """Embeds texts or rows of token ids; takes a slot as generating does."""
-        rows = params.token_ids
-        if rows is None:
-            encode = self.served.codec.encode_ids
-            rows = [encode(text, parse_special=False) for text in params.input]
-        with _unexpected_reported(), self.slots.claim() as claim:
-            await claim.granted.wait()
-            vectors, read = await embed(
-                self.served.engine, rows, truncate=self.settings.embed_in_truncate
-            )
-        if params.encoding_format == "base64":
-            return EmbeddingsAnswer(embedding=[as_base64(v) for v in vectors], token_num=read)
-        return EmbeddingsAnswer(embedding=vectors, token_num=read)
-
-    def count_token(self, params: CountTokenParams) -> CountTokenAnswer:
-        """How many tokens a prompt takes, rendered first if it is messages."""
-        question = GenerateParams(messages=params.messages, prompt=params.prompt)
-        if params.messages is None and not params.prompt:
-            return CountTokenAnswer(count=0)
-        return CountTokenAnswer(count=len(prompt_of(question, self.served)[0]))
-
-    def conv_template(self) -> dict[str, Any]:
-        """The fields of the model's conversation template."""
-        return {
-            "conv": {
-                **dataclasses.asdict(self.served.conversation),
-                "sep_style": int(self.served.conversation.sep_style),
-            }
-        }
-
-
-@contextmanager
-def _unexpected_reported(request_id: str = "") -> Generator[None, None, None]:
-    """Turns whatever an engine raises into an error of this request only."""
-    try:
-        yield
-    except FastChatError:
-        raise
-    except Exception as error:
-        logger.exception("Request %s failed", request_id)
-        kind = type(error).__name__
-        failure = GenerationError(f"Generation failed: {kind}: {error}")
-        if kind == "OutOfMemoryError":  # torch's, which is not imported here
-            failure.code = ErrorCode.CUDA_OUT_OF_MEMORY
-        raise failure from error
-
-
-def create_worker_app(served: ServedModel, settings: WorkerSettings) -> FastAPI:
-    """A worker as an ASGI application. It closes the engine when it shuts down."""
-    worker = Worker(served, settings)
-    app = FastAPI(title="FastChat worker", lifespan=_lifespan, docs_url=None, redoc_url=None)
+def worker_app(worker: WorkerFace) -> FastAPI:
+    """Any worker as an ASGI application, which closes it when it shuts down."""
+    app = FastAPI(
+        title="FastChat worker",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=telemetry(),
+    )
     app.state.worker = worker
     install_wire_errors(app)
+    app.add_middleware(DrainGate, drain=worker.drain, is_work=_WORK.__contains__, refusal=_leaving)
+    add_metrics_route(app, worker.registry)
+    _add_generation_routes(app, worker)
+    _add_question_routes(app, worker)
+    _add_health_routes(app, worker)
+    return app
 
-    @app.post("/worker_generate_stream")
+
+def _leaving(path: str) -> Response:
+    error = WorkerUnavailableError(
+        "The worker is about to end and takes no new requests.", hint="Try again."
+    )
+    return _refused(path, error)
+
+
+def _refused(path: str, error: WorkerUnavailableError | OverloadedError) -> Response:
+    """An error before there is a stream: a true status, in a frame where frames are read."""
+    chunk = error_chunk(error)
+    headers = {}
+    if isinstance(error, OverloadedError):
+        headers["Retry-After"] = str(round(error.retry_after_s))
+    if path != _STREAM:
+        return JSONResponse(chunk, error.status, headers)
+    return Response(encode_frame(chunk), error.status, headers, "application/octet-stream")
+
+
+def _add_generation_routes(app: FastAPI, worker: WorkerFace) -> None:
+    @app.post(_STREAM)
     async def worker_generate_stream(params: GenerateParams) -> Response:
+        try:
+            worker.check_room()
+        except OverloadedError as error:
+            return _refused(_STREAM, error)
         return StreamBody(_frames(worker.generate(params)))
 
     @app.post("/worker_generate")
@@ -191,36 +144,56 @@ def create_worker_app(served: ServedModel, settings: WorkerSettings) -> FastAPI:
 
     @app.post("/worker_get_embeddings")
     async def worker_get_embeddings(params: EmbeddingsParams, request: Request) -> Response:
-        answer = await while_connected(request.receive, worker.embeddings(params))
+        answer: EmbeddingsAnswer = await while_connected(request.receive, worker.embeddings(params))
         return Response(answer.model_dump_json(), media_type="application/json")
 
+
+def _add_question_routes(app: FastAPI, worker: WorkerFace) -> None:
     @app.post("/worker_get_status")
     async def worker_get_status() -> WorkerStatus:
         return worker.status()
 
+    # Not async: a long text is tokenised in a thread.
     @app.post("/count_token")
-    async def count_token(params: CountTokenParams) -> CountTokenAnswer:
+    def count_token(params: CountTokenParams) -> CountTokenAnswer:
         return worker.count_token(params)
 
+    @app.post("/tokenize")
+    def tokenize(params: CountTokenParams) -> TokenizeAnswer:
+        return worker.tokenize(params)
+
+    @app.post("/detokenize")
+    def detokenize(params: DetokenizeParams) -> DetokenizeAnswer:
+        return worker.detokenize(params)
+
     @app.post("/worker_get_conv_template")
-    async def worker_get_conv_template(_: ModelParams) -> dict[str, Any]:
-        return worker.conv_template()
+    async def worker_get_conv_template(question: ModelParams, request: Request) -> dict[str, Any]:
+        conversation = worker.conv_template(question.model)
+        number = style_number(conversation.sep_style, request.headers.get("User-Agent", ""))
+        return {"conv": {**dataclasses.asdict(conversation), "sep_style": number}}
 
     @app.post("/model_details")
-    async def model_details(_: ModelParams) -> ModelDetails:
-        return ModelDetails(context_length=worker.served.engine.context_length)
+    async def model_details(question: ModelParams) -> ModelDetails:
+        return ModelDetails(context_length=worker.context_length(question.model))
 
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
-        slots = worker.slots
+
+def _add_health_routes(app: FastAPI, worker: WorkerFace) -> None:
+    def state() -> dict[str, Any]:
         return {
-            "status": "ok",
-            "model_names": settings.model_names,
-            "running": slots.in_use,
-            "waiting": slots.waiting,
+            "status": "draining" if worker.drain.begun else "ok",
+            "model_names": worker.status().model_names,
+            "running": worker.slots.in_use,
+            "waiting": worker.slots.waiting,
         }
 
-    return app
+    @app.get("/health")
+    @app.get("/health/live")
+    async def health() -> dict[str, Any]:
+        return state()
+
+    @app.get("/health/ready")
+    async def ready() -> JSONResponse:
+        return JSONResponse(state(), 503 if worker.drain.begun else 200)
 
 
 async def _frames(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[bytes, None]:
@@ -231,21 +204,34 @@ async def _frames(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[bytes, 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-    worker: Worker = app.state.worker
+    worker: WorkerFace = app.state.worker
     settings = worker.settings
+    await worker.open()
     async with new_client() as http:
-        registering: asyncio.Task[None] | None = None
+        registrar, registering = None, None
         if settings.controller_address is not None:
-            registrar = Registrar(
-                ControllerClient(http, settings.controller_address),
-                settings.worker_address,
-                worker.status,
-                settings.pace,
+            controller = ControllerClient(
+                http, settings.controller_address, token=settings.controller_token
             )
+            registrar = Registrar(controller, settings.worker_address, worker.status, settings.pace)
             registering = asyncio.create_task(registrar.run())
+
+        async def drain() -> None:
+            """Takes nothing new, tells the controller, and lets finish what runs."""
+            worker.drain.begin()
+            await _cancelled(registering)
+            if registrar is not None:
+                await registrar.leave()
+            await worker.drain.idle(settings.drain_s)
+
+        app.state.drain = drain
         yield
-        if registering is not None:
-            registering.cancel()
-            with suppress(asyncio.CancelledError):
-                await registering
-    await worker.served.engine.close()
+        await _cancelled(registering)
+    await worker.close()
+
+
+async def _cancelled(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

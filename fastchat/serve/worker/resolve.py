@@ -6,11 +6,13 @@ the model's own defaults, then the sender's.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastchat.engine.base import GenerationRequest, SamplingParams
+from fastchat.chat import RenderedPrompt
+from fastchat.engine.base import GenerationRequest, Grammar, SamplingParams
 from fastchat.engine.served import ServedModel
 from fastchat.errors import ContextOverflowError, RequestError
 from fastchat.protocol.worker import GenerateParams
@@ -19,10 +21,14 @@ _PLAIN_FIELDS = (
     "temperature",
     "top_p",
     "top_k",
+    "min_p",
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
     "logit_bias",
+    "no_repeat_ngram",
+    "min_new_tokens",
+    "ignore_eos",
     "seed",
 )
 
@@ -39,8 +45,11 @@ class Resolved:
     echo: str
 
 
-def resolve(params: GenerateParams, served: ServedModel) -> Resolved:
+def resolve(params: GenerateParams, served: ServedModel, *, adapter: str | None = None) -> Resolved:
     """Checks and completes parameters.
+
+    Args:
+        adapter: the one that the model's name implies.
 
     Raises:
         RequestError: a wish that cannot be granted; names the field.
@@ -48,15 +57,25 @@ def resolve(params: GenerateParams, served: ServedModel) -> Resolved:
     """
     _refuse_what_is_not_done(params)
     ids, text = prompt_of(params, served)
+    asked = params.grammar
     sampling = SamplingParams(
         **{name: _value(name, params, served) for name in _PLAIN_FIELDS},
         max_new_tokens=_max_new_tokens(params, served, len(ids)),
         stop=_stop_strings(params, served),
         stop_token_ids=_stop_token_ids(params, served),
+        grammar=None if asked is None else Grammar(asked.kind, asked.text),
         logprobs=params.logprobs,
         prompt_logprobs=params.logprobs if params.echo else None,
     )
-    request = GenerationRequest(ids, sampling, params.request_id)
+    request = GenerationRequest(
+        ids,
+        sampling,
+        params.request_id,
+        adapter=params.adapter or adapter,
+        priority=params.priority,
+        deadline_s=params.deadline_s,
+        cache_salt=params.cache_salt,
+    )
     return Resolved(request, text if params.echo else "")
 
 
@@ -69,6 +88,8 @@ def prompt_of(params: GenerateParams, served: ServedModel) -> tuple[list[int], s
     if params.messages is not None:
         check_messages(params.messages)
         rendered = served.chat.render(params.messages)
+        if params.truncation == "auto":
+            rendered = _shortened(params, served, rendered)
         return rendered.ids, rendered.text
     if params.token_ids is not None:
         ids = list(params.token_ids)
@@ -79,6 +100,37 @@ def prompt_of(params: GenerateParams, served: ServedModel) -> tuple[list[int], s
     if not ids:
         raise RequestError("The prompt is empty; at least one token is needed.", param="prompt")
     return ids, text
+
+
+def _shortened(
+    params: GenerateParams, served: ServedModel, rendered: RenderedPrompt
+) -> RenderedPrompt:
+    """The prompt without as many of the oldest turns as it takes to fit."""
+    wished = params.max_new_tokens if params.wished("max_new_tokens") else None
+    room = served.engine.context_length - (wished or 1)
+    if len(rendered.ids) <= room:
+        return rendered
+    shorter = [params.messages or []]
+    while len(fewer := without_oldest_turn(shorter[-1])) < len(shorter[-1]):
+        shorter.append(fewer)
+    # The fewer turns, the shorter: the first that leaves room is the one.
+    place = bisect_left(
+        shorter, True, lo=1, key=lambda messages: len(served.chat.render(messages).ids) <= room
+    )
+    return served.chat.render(shorter[min(place, len(shorter) - 1)])
+
+
+def without_oldest_turn(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Messages without the first question and what belongs to it.
+
+    System messages stay, and so does the last question.
+    """
+    questions = [at for at, message in enumerate(messages) if message["role"] == "user"]
+    if len(questions) < 2:
+        return list(messages)
+    end = questions[1]
+    kept = [message for message in messages[:end] if message["role"] == "system"]
+    return [*kept, *messages[end:]]
 
 
 def check_messages(messages: Sequence[dict[str, str]]) -> None:
@@ -120,7 +172,8 @@ def _max_new_tokens(params: GenerateParams, served: ServedModel, prompt: int) ->
     rest = context - prompt
     if rest < 1:
         raise ContextOverflowError(
-            f"The prompt takes {prompt} tokens, and the model's context is {context}.",
+            f"This model's maximum context length is {context} tokens, and the prompt takes"
+            f" {prompt}.",
             hint="At least one token must be left for the answer; shorten the prompt.",
             param="messages" if params.messages is not None else "prompt",
         )
@@ -131,8 +184,8 @@ def _max_new_tokens(params: GenerateParams, served: ServedModel, prompt: int) ->
         return min(asked, rest)
     if asked > rest:
         raise ContextOverflowError(
-            f"The prompt takes {prompt} tokens and {asked} more were asked for, but the model's"
-            f" context is {context}.",
+            f"This model's maximum context length is {context} tokens, but the prompt takes"
+            f" {prompt} and {asked} more were asked for.",
             hint=f"Ask for {rest} tokens at most, or shorten the prompt.",
             param="max_tokens",
         )
@@ -156,6 +209,12 @@ def _stop_strings(params: GenerateParams, served: ServedModel) -> tuple[str, ...
 
 def _stop_token_ids(params: GenerateParams, served: ServedModel) -> tuple[int, ...]:
     asked = list(params.stop_token_ids)
-    if params.messages is not None:
+    if params.messages is not None and not params.ignore_eos:
         asked += served.conversation.stop_token_ids or []
     return tuple(dict.fromkeys(asked))
+
+
+def text_size(params: GenerateParams) -> int:
+    """Characters that have to be tokenised."""
+    messages = params.messages or []
+    return len(params.prompt or "") + sum(len(message.get("content", "")) for message in messages)

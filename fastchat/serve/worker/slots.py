@@ -13,10 +13,10 @@ class Slots:
     """A counted number of places, given out in order of arrival.
 
     Args:
-        limit: places, at least 1.
+        limit: places, at least 1; None for as many as come.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._held: set[Claim] = set()
         self._line: dict[Claim, None] = {}
@@ -47,7 +47,7 @@ class Slots:
         self._admit()
 
     def _admit(self) -> None:
-        while self._line and len(self._held) < self.limit:
+        while self._line and (self.limit is None or len(self._held) < self.limit):
             claim = next(iter(self._line))
             del self._line[claim]
             self._held.add(claim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional
@@ -30,7 +32,7 @@ class Paged:
         places = torch.cat([torch.arange(length) for length in lengths])
         owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
         slots = self.tables[owner, places // BLOCK].long() * BLOCK + places % BLOCK
-        angles = torch.arange(max(lengths)) [:, None] * 10 ** -(torch.arange(width // 2) / width)
+        angles = torch.arange(max(lengths))[:, None] * 10 ** -(torch.arange(width // 2) / width)
         self.cos, self.sin = angles.cos(), angles.sin()
         self.places = places
         self.rotated = self.q.clone(), self.k.clone()
@@ -63,7 +65,7 @@ class Paged:
     def wanted(self, dtype):
         q = self.turned(self.q)
         k, v = self.turned(self.k).float().to(dtype).double(), self.v.to(dtype).double()
-        for first, length in zip(self.starts.tolist(), self.lengths):
+        for first, length in zip(self.starts[:-1].tolist(), self.lengths, strict=True):
             q1, k1, v1 = (x[first : first + length].transpose(0, 1) for x in (q, k, v))
             out = functional.scaled_dot_product_attention(q1, k1, v1, is_causal=True)
             yield out.transpose(0, 1).reshape(length, -1).float()
@@ -85,10 +87,10 @@ def test_attention(kernels, dtype, heads, width):
 def test_a_row_has_the_same_bits_however_prompts_are_cut_and_batched(kernels, alone, dtype):
     paged = Paged(kernels, [150, 70, 131], 2, 40, dtype)
     whole = paged.attend([(0, 0, 150), (1, 0, 70), (2, 0, 131)])
-    for own, other in zip(whole, paged.attend([(0, 0, 150), (1, 0, 70), (2, 0, 131)], kernels=alone)):
-        assert torch.equal(own, other)
+    on_one_thread = paged.attend([(0, 0, 150), (1, 0, 70), (2, 0, 131)], kernels=alone)
+    assert all(map(torch.equal, on_one_thread, whole))
     for cuts in ([0, 1, 150], [0, 63, 64, 66, 129, 150], [0, 49, 52, 102, 150]):
-        parts = [(0, first, end) for first, end in zip(cuts, cuts[1:])]
+        parts = [(0, first, end) for first, end in itertools.pairwise(cuts)]
         assert torch.equal(torch.cat(paged.attend(parts)), whole[0]), cuts
     for end in range(1, 132, 13):  # one row of each, as decoding has it
         rows = paged.attend([(2, end - 1, end), (1, 69, 70), (0, end + 18, end + 19)])
@@ -137,6 +139,4 @@ def test_what_does_not_fit_is_refused(kernels):
     with pytest.raises(ValueError, match=r"slots names tokens outside 0\.\.79"):
         kernels.rope_store(one, *rest, zero, table, paged.keys, paged.values, torch.tensor([80]))
     with pytest.raises(ValueError, match=r"positions lie outside 0\.\.3"):
-        kernels.rope_store(
-            one, *rest, zero + 4, table, paged.keys, paged.values, torch.tensor([0])
-        )
+        kernels.rope_store(one, *rest, zero + 4, table, paged.keys, paged.values, torch.tensor([0]))

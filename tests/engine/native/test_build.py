@@ -1,4 +1,4 @@
-"""The library is compiled once, by one of several processes; a machine without a compiler says so."""
+"""The library is compiled once, by one of several processes; without a compiler it says so."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from fastchat.engine.native import build as building
 from fastchat.engine.native.build import NativeUnavailableError, build, find_compiler
 from fastchat.engine.native.kernels import Kernels
 from fastchat.engine.native.library import ThreadPool, load
-
-BUILD = "from fastchat.engine.native.build import build; print(build())"
 
 
 @pytest.fixture
@@ -80,7 +78,8 @@ def test_no_compiler(monkeypatch):
 def test_the_reason_is_told_once_to_whoever_falls_back():
     script = (
         "import logging; logging.basicConfig(); "
-        "from fastchat.engine.native.kernels import unavailable_reason as why; why(); print(why())"
+        "from fastchat.engine.native.availability import unavailable_reason as why; "
+        "why(); print(why())"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_refused(kernels):
         kernels.matmul(x, packed, out, rows=torch.tensor([0, 2]))
     with pytest.raises(ValueError, match=r"row_order names rows outside 0\.\.7"):
         kernels.pack(torch.zeros(8, 16), "int4", row_order=torch.tensor([-1]))
-    with pytest.raises(ValueError, match="int2.*bfloat16"):
+    with pytest.raises(ValueError, match=r"int2.*bfloat16"):
         kernels.pack(torch.zeros(8, 16), "int2")
     with pytest.raises(ValueError, match="int64"):
         kernels.pack(torch.zeros(8, 16, dtype=torch.int64), "int4")

@@ -6,14 +6,18 @@ Shapes: T tokens of the step, R sequences, N heads, D size of a head, C longest 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
-from fastchat.engine.step import Step
+from fastchat.engine.batching.step import Step
+from fastchat.engine.network.decode_graphs import DecodeGraphs, Layers, record_on_cuda
+
+if TYPE_CHECKING:
+    from fastchat.engine.network.yuan import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class TorchCache:
 
 
 class TorchOps:
-    """See `fastchat.engine.network.Ops`.
+    """See `fastchat.engine.network.yuan.Ops`.
 
     Args:
         device: to compute on.
@@ -91,8 +95,17 @@ class TorchOps:
         )
         return TorchCache(keys, values, block_size)
 
-    def fuse(self, *_: Any) -> None:
-        """See `Ops.fuse`; there is none."""
+    def fuse(self, network: Network) -> Layers | None:
+        """See `Ops.fuse`: recorded steps on a GPU."""
+        if self.device.type != "cuda":
+            return None
+        return DecodeGraphs(
+            network.one_by_one,
+            spare_block=network.spare_block,
+            spare_place=network.spare_place,
+            block_size=network.block_size,
+            record=record_on_cuda,
+        )
 
     def attend(
         self, qk: Tensor, value: Tensor, cache: TorchCache, angles: Tensor, step: Step, heads: int
@@ -106,7 +119,7 @@ class TorchOps:
         cache.values[step.slots] = rearrange(value, "t (n d) -> t n d", n=heads)
         if max(step.sizes) == 1:
             return _attend_one_each(query, cache, self._seen(step, cache)).flatten(1)
-        parts = zip(torch.split(query, step.sizes), self._places(step, cache), strict=True)
+        parts = zip(torch.split(query, list(step.sizes)), self._places(step, cache), strict=True)
         return torch.cat([_attend_one(part, cache, places) for part, places in parts]).flatten(1)
 
     def _seen(self, step: Step, cache: TorchCache) -> tuple[Tensor, Tensor]:

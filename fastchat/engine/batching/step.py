@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastchat.engine.scheduler import Work
+from fastchat.engine.batching.scheduler import Work
 
 _NOTHING, _STORED = -1, -2
 
@@ -56,7 +57,7 @@ class Step:
         if device.type == "cpu":
             return self
         values = ((each.name, getattr(self, each.name)) for each in fields(self))
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in values
             if isinstance(value, Tensor)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastchat.engine.base import GenerationRequest, TokenLogprob
-from fastchat.engine.blocks import Block
+from fastchat.engine.batching.blocks import Block
 
 
 @dataclass(slots=True, eq=False)

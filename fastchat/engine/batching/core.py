@@ -16,12 +16,12 @@ from torch import Tensor
 from fastchat.constants import ErrorCode
 from fastchat.engine.answer import Answer, Vocabulary
 from fastchat.engine.base import EngineStats, GenerationEvent, TokenLogprob
-from fastchat.engine.blocks import BlockPool
-from fastchat.engine.network import Network
+from fastchat.engine.batching.blocks import BlockPool
+from fastchat.engine.batching.scheduler import Limits, Scheduler, Work
+from fastchat.engine.batching.sequence import Sequence
+from fastchat.engine.batching.step import Layout, lay_out
+from fastchat.engine.network.yuan import Network
 from fastchat.engine.sampling import BatchSampler, Row, Sampled, token_logprobs
-from fastchat.engine.scheduler import Limits, Scheduler, Work
-from fastchat.engine.sequence import Sequence
-from fastchat.engine.step import Layout, lay_out
 from fastchat.errors import DeadlineError, FastChatError, GenerationError
 
 logger = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class EngineCore:
             if not any(work.sequence.embeds for work in works):
                 return self.network.forward(step, step.logit_rows), []
             states = self.network.forward(step)
-            parts = torch.split(states, step.sizes)
+            parts = torch.split(states, list(step.sizes))
             embedded = [(w, part) for w, part in _with(works, parts) if w.sequence.embeds]
             return states[step.logit_rows], embedded
 

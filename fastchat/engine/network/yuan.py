@@ -9,7 +9,7 @@ Shapes: T tokens of the step, H hidden, N heads, D = H / N, F intermediate, V vo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,17 +17,15 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from fastchat.engine.adapters import Adapter, Stack, stack
-from fastchat.engine.step import Step
+from fastchat.engine.batching.step import Step
+from fastchat.engine.network.adapters import Adapter, Stack, stack
+from fastchat.engine.network.decode_graphs import Layers
 from fastchat.model.configuration_yuan import YuanConfig
 from fastchat.model.local_filter import FILTER_NORM_EPS
 from fastchat.model.published_weights import layer_shapes
 
 Read = Callable[[str], Tensor]
 """From a weight's published name to the tensor."""
-
-Fused = Callable[[Tensor, Step, Tensor | None], Tensor]
-"""From states (T, H), the step and the wanted rows to states (Q, H), through all layers."""
 
 Stacks = list[dict[str, Stack]]
 """What adapters add to the matrices of each layer."""
@@ -100,14 +98,8 @@ class Ops(Protocol):
         """
         ...
 
-    def fuse(
-        self,
-        layers: Sequence[Layer],
-        caches: Sequence[LayerCache],
-        angles: Tensor,
-        config: YuanConfig,
-    ) -> Fused | None:
-        """What takes a step without adapters through all layers at once, if there is such."""
+    def fuse(self, network: Network) -> Layers | None:
+        """A faster way through all layers for steps without adapters, if there is one."""
         ...
 
 
@@ -174,6 +166,9 @@ class Network:
         scratch: places for filter states besides one a block.
 
     Attributes:
+        layers, caches: of each layer.
+        angles: (positions, D), see `Ops.attend`.
+        spare_block, spare_place: one more of each, which nothing is read from.
         adapters: see `stacks`; may be replaced between two steps.
     """
 
@@ -189,9 +184,11 @@ class Network:
     ) -> None:
         self.config = config
         self.ops = ops
+        self.block_size = block_size
+        self.spare_block, self.spare_place = blocks, blocks + scratch
         # The largest matrix first, while there is least beside it.
         self._head = ops.matrix(read("lm_head.weight"), fine=True)
-        self._layers = [
+        self.layers = [
             _read_layer(read, f"model.layers.{number}.", config, ops)
             for number in range(config.num_hidden_layers)
         ]
@@ -199,9 +196,9 @@ class Network:
         # A lookup reads a row or two: on a CPU it stays where it is, in the file.
         self._embedding = read("model.embed_tokens.weight").to(ops.device)
         self.adapters: Stacks = []
-        self._caches = [self._new_cache(blocks, block_size, scratch) for _ in self._layers]
-        self._angles = _angles(config).to(ops.device)
-        self._fused = ops.fuse(self._layers, self._caches, self._angles, config)
+        self.caches = [self._new_cache() for _ in self.layers]
+        self.angles = _angles(config).to(ops.device)
+        self._fused = ops.fuse(self)
 
     def stacks(self, adapters: Mapping[int, Adapter]) -> Stacks:
         """Makes what `adapters` is to be set to, for rows to name them in `Step.adapters`.
@@ -219,7 +216,7 @@ class Network:
 
         return [
             {name: found for name in MATRICES if (found := made(number, name)) is not None}
-            for number in range(len(self._layers))
+            for number in range(len(self.layers))
         ]
 
     def _small_matrix(self, weight: Tensor, row_order: Tensor | None) -> Any:
@@ -242,21 +239,22 @@ class Network:
         if self._fused is not None and step.adapters is None:
             states = self._fused(states, step, rows)
         else:
-            states = self._one_by_one(states, step, rows)
+            states = self.one_by_one(states, step, rows)
         return ops.rms_norm(states, self._norm, self.config.rms_norm_eps)
 
-    def _one_by_one(self, states: Tensor, step: Step, rows: Tensor | None) -> Tensor:
+    def one_by_one(self, states: Tensor, step: Step, rows: Tensor | None) -> Tensor:
+        """Takes states (T, H) through all layers; (Q, H) of the wanted rows, all if None."""
         ops, config = self.ops, self.config
         adapters = step.adapters
-        last = len(self._layers) - 1
-        for number, (layer, cache) in enumerate(zip(self._layers, self._caches, strict=True)):
+        last = len(self.layers) - 1
+        for number, (layer, cache) in enumerate(zip(self.layers, self.caches, strict=True)):
             normed = ops.rms_norm(states, layer.input_norm, config.rms_norm_eps)
             filtered = self._filter(normed, number, cache, step)
             attended = ops.attend(
                 self._linear(number, "qk", filtered, adapters),
                 self._linear(number, "value", normed, adapters),
                 cache.attention,
-                self._angles,
+                self.angles,
                 step,
                 config.num_attention_heads,
             )
@@ -276,7 +274,7 @@ class Network:
 
     def move_states(self, source: Tensor, target: Tensor) -> None:
         """Copies filter states from places (n,) to others."""
-        for cache in self._caches:
+        for cache in self.caches:
             for kept in cache.states:
                 kept[target] = kept[source]
 
@@ -292,7 +290,7 @@ class Network:
     ) -> Tensor:
         """A product with one of the layer's matrices, and with what adapters add to it."""
         ops = self.ops
-        matrix = self._layers[layer].matrices[name]
+        matrix = self.layers[layer].matrices[name]
         output = ops.linear(states, matrix, bias=bias, add_to=add_to)
         if adapters is None or (added := self.adapters[layer].get(name)) is None:
             return output
@@ -302,7 +300,7 @@ class Network:
 
     def _filter(self, normed: Tensor, number: int, cache: LayerCache, step: Step) -> Tensor:
         """Localized filtering: each token mixed with the two before it; (T, H) -> (T, H)."""
-        ops, layer = self.ops, self._layers[number]
+        ops, layer = self.ops, self.layers[number]
         inputs, narrow = cache.states
         pairs = ops.filter_pairs(normed, step.previous, inputs)
         middle = self._linear(  # (T, H / 2)
@@ -315,14 +313,16 @@ class Network:
         narrow[step.state_places] = middle[step.state_rows]
         return ops.rms_norm(wide, layer.filter_norm, FILTER_NORM_EPS, residual=normed)
 
-    def _new_cache(self, blocks: int, block_size: int, scratch: int) -> LayerCache:
+    def _new_cache(self) -> LayerCache:
         config, ops = self.config, self.ops
         sizes = (config.hidden_size, config.hidden_size // 2)
         first, second = (
-            torch.zeros(blocks + scratch, size, dtype=ops.dtype, device=ops.device)
+            torch.zeros(self.spare_place + 1, size, dtype=ops.dtype, device=ops.device)
             for size in sizes
         )
-        attention = ops.new_cache(blocks, config.num_attention_heads, config.head_dim, block_size)
+        attention = ops.new_cache(
+            self.spare_block + 1, config.num_attention_heads, config.head_dim, self.block_size
+        )
         return LayerCache(attention, (first, second))
 
 

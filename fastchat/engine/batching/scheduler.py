@@ -13,8 +13,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 
-from fastchat.engine.blocks import Block, BlockPool, Tokens
-from fastchat.engine.sequence import Sequence
+from fastchat.engine.batching.blocks import Block, BlockPool, Tokens
+from fastchat.engine.batching.sequence import Sequence
 from fastchat.errors import OverloadedError
 
 _RANK = attrgetter("rank")

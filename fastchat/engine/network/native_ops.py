@@ -6,25 +6,24 @@ alone and in any batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastchat.engine.batching.step import Step
 from fastchat.engine.native.kernels import Kernels
 from fastchat.engine.native.layers import LayerParts, LayerStack
 from fastchat.engine.native.packed import PackedKind, PackedMatrix
-from fastchat.engine.network import Fused, Layer, LayerCache
-from fastchat.engine.step import Step
-from fastchat.model.configuration_yuan import YuanConfig
+from fastchat.engine.network.decode_graphs import Layers
+from fastchat.engine.network.yuan import Layer, LayerCache, Network
 from fastchat.model.local_filter import FILTER_NORM_EPS
 
 Cache = tuple[Tensor, Tensor]
 
 
 class NativeOps:
-    """See `fastchat.engine.network.Ops`.
+    """See `fastchat.engine.network.yuan.Ops`.
 
     Args:
         kernels: with the threads to use.
@@ -109,20 +108,14 @@ class NativeOps:
         )
         return out
 
-    def fuse(
-        self,
-        layers: Sequence[Layer],
-        caches: Sequence[LayerCache],
-        angles: Tensor,
-        config: YuanConfig,
-    ) -> Fused:
+    def fuse(self, network: Network) -> Layers:
         """See `Ops.fuse`."""
         stack = LayerStack(
             self._kernels.pool,
-            [_parts(layer, cache) for layer, cache in zip(layers, caches, strict=True)],
-            heads=config.num_attention_heads,
-            angles=angles,
-            eps=config.rms_norm_eps,
+            [_parts(*pair) for pair in zip(network.layers, network.caches, strict=True)],
+            heads=network.config.num_attention_heads,
+            angles=network.angles,
+            eps=network.config.rms_norm_eps,
             filter_eps=FILTER_NORM_EPS,
         )
 

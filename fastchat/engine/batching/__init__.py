@@ -1,0 +1,1 @@
+"""Who computes what in each step: pure decisions, and the loop that carries them out."""

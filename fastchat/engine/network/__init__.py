@@ -1,0 +1,1 @@
+"""Yuan2's forward pass for serving, and what it computes with."""
