@@ -24,9 +24,11 @@ COMMANDS = {
     "validate": ("fastchat.data.validate", "show data as training sees it"),
     "chat": ("fastchat.serve.chat", "chat in the terminal, with a server or a loaded model"),
     "web": ("fastchat.serve.gradio_web_server_multi", "run the web page"),
+    "serve": ("fastchat.serve.launch_all_serve", "start controller, workers and API server"),
     "controller": ("fastchat.serve.controller", "run the controller"),
     "worker": ("fastchat.serve.model_worker", "run a worker that serves a model"),
     "api": ("fastchat.serve.openai_api_server", "run the OpenAI-compatible API server"),
+    "bench": ("fastchat.serve.test_throughput", "measure a worker under load"),
     "doctor": ("fastchat.serve.doctor", "look at this machine, and say what to mend"),
 }
 

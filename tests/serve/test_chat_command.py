@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import io
 import json
@@ -31,7 +32,7 @@ from fastchat.serve.terminal.dialogue import Dialogue
 from fastchat.serve.terminal.loop import Chat
 from fastchat.serve.terminal.markdown import GrowingMarkdown, settled
 from fastchat.serve.terminal.sampling import Dials
-from tests.serve.harness import PATIENCE_S
+from tests.serve.harness import PATIENCE_S, until
 
 PARTS = st.lists(
     st.sampled_from(
@@ -213,6 +214,13 @@ def test_nobody_at_the_url_is_told_with_what_to_do(monkeypatch):
         chat.main(["--url", "http://127.0.0.1:9/v1"])
 
 
+class Metronome:
+    """A gate that opens a hundred times a second."""
+
+    async def wait(self):
+        await asyncio.sleep(0.01)
+
+
 class Terminal:
     """A program in a terminal of its own, 80 by 24."""
 
@@ -277,6 +285,7 @@ def test_a_chat_in_a_terminal(stack, tmp_path):
         terminal.type("/set temperature 0.4\r")
         terminal.until("temperature: 0.4")
         terminal.until("user:")
+        stack.engine.script.gate = Metronome()
         terminal.type("写长一点\r")
         terminal.until("重重重重")
         os.killpg(os.getpgid(terminal.process.pid), signal.SIGINT)
@@ -289,7 +298,7 @@ def test_a_chat_in_a_terminal(stack, tmp_path):
         assert terminal.process.wait(PATIENCE_S) == 0
     finally:
         terminal.close()
-    assert stack.engine.aborted
+    until(lambda: stack.engine.aborted)
     texts = [text for _, text in json.loads((tmp_path / "talk.json").read_text())["messages"]]
     assert texts[:3] == ["你好", "**好的** 朋友", "写长一点"]
     assert 0 < len(texts[3]) < len("**重**") * 300

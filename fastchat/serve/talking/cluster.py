@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -35,9 +35,14 @@ class ClusterBackend:
         return await self._controller.list_models()
 
     async def stream(self, question: Question) -> AsyncGenerator[Progress, None]:
-        """See `Backend.stream`."""
+        """See `Backend.stream`. A worker that is not there any more is asked for once only."""
         worker = await self._worker(question.model)
-        params = _params(question, await worker.conv_template(question.model))
+        try:
+            template = await worker.conv_template(question.model)
+        except WorkerUnavailableError:
+            worker = await self._worker(question.model, failed=[worker.address])
+            template = await worker.conv_template(question.model)
+        params = _params(question, template)
         async with aclosing(worker.generate_stream(params)) as chunks:
             async for chunk in chunks:
                 yield _progress(chunk)
@@ -55,10 +60,12 @@ class ClusterBackend:
         """See `Backend.close`."""
         await self._http.aclose()
 
-    async def _worker(self, model: str) -> WorkerClient:
-        address = await self._controller.worker_address(model)
-        if address:
-            return WorkerClient(self._http, address)
+    async def _worker(self, model: str, failed: Sequence[str] = ()) -> WorkerClient:
+        found = await self._controller.worker_address(model, failed=failed)
+        if found.address and found.address not in failed:
+            return WorkerClient(self._http, found.address)
+        if failed:
+            raise WorkerUnavailableError(f"The worker at {failed[0]} cannot be reached.")
         models = await self.models()
         if not models:
             raise WorkerUnavailableError("No model worker is registered at the controller.")
