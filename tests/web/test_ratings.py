@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastchat.errors import DataError
+from fastchat.serve.monitor import clean_battle_data, elo_analysis
 from fastchat.serve.web.log import ConversationLog
 from fastchat.serve.web.plots import ratings_plot, wins_plot
 from fastchat.serve.web.ratings import (
@@ -25,7 +27,7 @@ from fastchat.serve.web.ratings import (
     wins_of,
 )
 from fastchat.serve.web.thread import Message, Thread
-from fastchat.serve.web.votes import battles_in, battles_of
+from fastchat.serve.web.votes import battles_of
 
 BATTLES = st.lists(
     st.builds(
@@ -114,32 +116,38 @@ def talk(model):
     return thread
 
 
-def test_votes_that_were_logged_are_counted(tmp_path):
+def test_votes_that_were_logged_are_counted_once(tmp_path, capsys):
     log = ConversationLog(tmp_path, "none", lambda: 0.0)
-    pair = [talk("x"), talk("y")]
-    log.vote("leftvote", pair, ["", ""], "1.2.3.4")
-    log.vote("bothbad_vote", pair, ["", ""], "1.2.3.4")
-    log.vote("rightvote", pair, ["x", "y"], "1.2.3.4")
-    log.chat(pair[0], {}, 0.0, 1.0, "1.2.3.4")
+    for kind, names in (
+        ("leftvote", ["", ""]),
+        ("bothbad_vote", ["", ""]),
+        ("rightvote", ["x", "y"]),
+    ):
+        pair = [talk("x"), talk("y")]
+        for thread in pair:
+            thread.id += kind
+        log.vote(kind, pair, names, "1.2.3.4")
+        log.vote(kind, pair, names, "1.2.3.4")
+        log.chat(pair[0], {}, 0.0, 1.0, "1.2.3.4")
     with (tmp_path / "1970-01-01-conv.json").open("a") as file:
         file.write('{"type": "leftvote", "states"')
     assert battles_of(tmp_path) == [Battle("x", "y", "a"), Battle("x", "y", "tie")]
     assert battles_of(tmp_path, named=True)[-1] == Battle("x", "y", "b")
     assert battles_of(None) == []
 
-
-def test_upstreams_lines_are_read():
-    state = {"model_name": "m1", "messages": [], "conv_id": "c"}
-    line = json.dumps(
-        {
-            "tstamp": 1.0,
-            "type": "tievote",
-            "models": ["", ""],
-            "states": [state, {**state, "model_name": "m2"}],
-            "ip": "",
-        }
+    cleaned = tmp_path / "battles.json"
+    clean_battle_data.main(["--log-dir", str(tmp_path), "--out-file", str(cleaned)])
+    capsys.readouterr()
+    elo_analysis.main(["--clean-battle-file", str(cleaned), "--json"])
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {each["model"]: each["battles"] for each in told} == {"x": 3, "y": 3}
+    elo_analysis.main(
+        ["--clean-battle-file", str(cleaned), "--exclude-tie", "--rating-system", "elo"]
     )
-    assert list(battles_in([line, "", 'no json with "states"'])) == [Battle("m1", "m2", "tie")]
+    assert capsys.readouterr().out.count("50%") == 2
+    cleaned.write_text("{")
+    with pytest.raises(DataError, match="no cleaned battles"):
+        elo_analysis.main(["--clean-battle-file", str(cleaned)])
 
 
 @pytest.mark.parametrize(("how", "expected"), [("full", "1.2.3.4"), ("none", ""), ("hash", None)])

@@ -17,10 +17,10 @@ from fastchat.serve.web.labels import Labels
 from fastchat.serve.web.listening import QUICK
 from fastchat.serve.web.pane import Changes, Growing, Pane, Surroundings, merged, streaming
 from fastchat.serve.web.thread import Thread
-from fastchat.serve.web.votes import vote_kind
+from fastchat.serve.web.votes import KINDS
 from fastchat.serve.web.words import say
 
-CHOICES = ("a_better", "b_better", "tie", "both_bad")
+CHOICES = tuple(KINDS)
 SIDES = ("A", "B")
 
 
@@ -187,7 +187,7 @@ class ArenaTab:
             names = ("", "") if self._blind else tuple(thread.model for thread in threads)
             if not all(_complete(session) for session in (a, b)):
                 return [gr.skip()] * (len(CHOICES) + len(SIDES))
-            self._desk.log.vote(vote_kind(choice), threads, names, a.ip)
+            self._desk.log.vote(KINDS[choice], threads, names, a.ip)
             gr.Info(say(language, "thanks"))
             told = [
                 say(language, "was", side=side, model=thread.model)

@@ -16,7 +16,6 @@ from fastchat.serve.web.thread import Thread
 
 LogIp = Literal["none", "hash", "full"]
 LOG_IP: tuple[LogIp, ...] = ("none", "hash", "full")
-VOTES = ("leftvote", "rightvote", "tievote", "bothbad_vote")
 
 
 class ConversationLog:
@@ -58,7 +57,7 @@ class ConversationLog:
         """Somebody compared two answers.
 
         Args:
-            kind: one of `VOTES`.
+            kind: one of `chat_log.VOTES`.
             threads: both conversations.
             names: the models as the page showed them; empty ones in a battle.
             ip: the visitor's address.

@@ -1,59 +1,39 @@
-"""The battles in FastChat's logs of chats and votes."""
+"""The battles that the votes in FastChat's logs make, for ratings."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastchat.serve.monitor.chat_log import VOTES, entries, log_files
+from fastchat.serve.monitor.clean_battle_data import battles
 from fastchat.serve.web.ratings import Battle, Winner
 
-WINNERS: dict[str, Winner] = {
-    "leftvote": "a",
-    "rightvote": "b",
-    "tievote": "tie",
-    "bothbad_vote": "tie",
-}
+_WINNERS: Mapping[str, Winner] = {"model_a": "a", "model_b": "b"}
+
+KINDS: Mapping[str, str] = dict(
+    zip(("a_better", "b_better", "tie", "both_bad"), VOTES, strict=True)
+)
+"""The type of log line for each button of a comparison."""
 
 
-def battles_in(lines: Iterable[str], *, named: bool = False) -> Iterator[Battle]:
-    """The battles that the lines of a log tell of.
-
-    Lines of other kinds, and lines that are cut off or damaged, are passed over: a log is
-    written while it is read.
+def rated_battles(cleaned: Iterable[Mapping[str, Any]], *, named: bool = True) -> list[Battle]:
+    """Cleaned battles as ratings take them.
 
     Args:
-        lines: of one log after the other.
-        named: also count votes of people who saw the models' names.
+        cleaned: with model_a, model_b, winner and anony.
+        named: whether those count in which the models' names were shown.
     """
-    for line in lines:
-        if '"states"' not in line:
-            continue
-        try:
-            vote = json.loads(line)
-            winner = WINNERS.get(vote["type"])
-            a, b = (str(state["model_name"]) for state in vote["states"])
-            shown = any(vote["models"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        if winner is not None and a and b and (named or not shown):
-            yield Battle(a, b, winner)
+    return [
+        Battle(each["model_a"], each["model_b"], _WINNERS.get(each["winner"], "tie"))
+        for each in cleaned
+        if named or each.get("anony", True)
+    ]
 
 
 def battles_of(folder: Path | None, *, named: bool = False) -> list[Battle]:
-    """All battles in the logs of a folder, the oldest first."""
+    """All battles in the logs of a folder, in the order of their votes."""
     if folder is None:
         return []
-    found: list[Battle] = []
-    for path in sorted(folder.glob("*-conv.json")):
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            found += battles_in(lines, named=named)
-    return found
-
-
-def vote_kind(choice: str) -> Any:
-    """The kind of log line for a button's key."""
-    return {"a_better": "leftvote", "b_better": "rightvote", "tie": "tievote"}.get(
-        choice, "bothbad_vote"
-    )
+    return rated_battles(battles(entries(log_files(folder))).kept, named=named)
