@@ -37,7 +37,7 @@ def pages(folder: Path) -> Generator[Callable[..., str], None, None]:
                         *("--controller-url", controller_url, "--history-file", str(history)),
                         *flags,
                     ],
-                    url + "/config",
+                    url + "/",
                     {"LOGDIR": str(folder / "logs")},
                 )
             )

@@ -137,7 +137,7 @@ def test_a_files_text_goes_into_the_prompt(browser, site, tmp_path):
     file.write_text("天空是蓝色的", encoding="utf-8")
     with visit(browser, site.page_url) as visitor:
         visitor.page.locator("#chat-box input[type=file]").set_input_files(file)
-        expect(visitor.page.locator("#chat-box")).to_contain_text("笔记")
+        expect(visitor.page.get_by_role("listitem", name="File thumbnail")).to_be_visible()
         visitor.send("总结一下")
         visitor.complete(1)
         expect(visitor.answers()).to_contain_text("天空是蓝色的")

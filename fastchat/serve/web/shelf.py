@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,20 @@ from fastchat.errors import DataError, FastChatError
 from fastchat.serve.web.desk import Desk, Session, new_id
 from fastchat.serve.web.history_files import read, to_json, to_markdown
 from fastchat.serve.web.labels import Labels
-from fastchat.serve.web.listening import QUICK
+from fastchat.serve.web.listening import PRIVATE, QUICK
 from fastchat.serve.web.pane import Changes
 from fastchat.serve.web.visitors import owner_of
 from fastchat.serve.web.words import say
 
 _MOST_BYTES = 20 * 2**20
+# The browser makes the file: nothing of it is left on the server.
+_DOWNLOAD_JS = """(file) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([file.text], {type: "text/plain"}));
+    link.download = file.name;
+    link.click();
+    URL.revokeObjectURL(link.href);
+}"""
 
 
 class Shelf:
@@ -43,8 +50,9 @@ class Shelf:
                 self._delete = make(
                     gr.Button, {"value": "delete"}, size="sm", min_width=60, variant="stop"
                 )
-            self._json = make(gr.DownloadButton, {"label": "export_json"}, size="sm")
-            self._markdown = make(gr.DownloadButton, {"label": "export_markdown"}, size="sm")
+            self._json = make(gr.Button, {"value": "export_json"}, size="sm")
+            self._markdown = make(gr.Button, {"value": "export_markdown"}, size="sm")
+            self._file = gr.JSON(visible=False)
         self._import = make(
             gr.UploadButton,
             {"label": "import"},
@@ -64,7 +72,8 @@ class Shelf:
         self._search.change(self.listed, [*who, self._search], self.outputs, **QUICK)
         self._rename.click(self._renamed, [*who, self._name], self.outputs, **QUICK)
         for button, write in ((self._json, _json_file), (self._markdown, _markdown_file)):
-            button.click(_exporter(write), session, button, **QUICK)
+            written = button.click(_exporter(write), session, self._file, **QUICK)
+            written.then(None, self._file, None, js=_DOWNLOAD_JS, **PRIVATE)
         return [
             self._delete.click(self._deleted, who, self.outputs, **QUICK),
             self._import.upload(
@@ -166,12 +175,9 @@ def _markdown_file(session: Session) -> tuple[str, str]:
 
 
 def _exporter(write: Any) -> Any:
-    async def export(session: Session) -> str:
+    async def export(session: Session) -> dict[str, str]:
         text, suffix = write(session)
-        # Gradio serves files of the temporary folder and deletes them later.
-        folder = Path(tempfile.mkdtemp(prefix="fastchat-export-"))
-        path = folder / f"conversation-{session.thread.id[:8] or 'empty'}{suffix}"
-        await asyncio.to_thread(path.write_text, text, encoding="utf-8")
-        return str(path)
+        name = f"conversation-{session.thread.id[:8] or 'empty'}{suffix}"
+        return {"name": name, "text": text}
 
     return export
