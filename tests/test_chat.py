@@ -8,8 +8,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from fastchat.chat import JinjaChatRenderer, TemplateChatRenderer
+from fastchat.chat import JinjaChatRenderer, TemplateChatRenderer, YuanChatRenderer
 from fastchat.engine.base import GenerationRequest, SamplingParams
+from fastchat.engine.echo import ByteCodec
 from fastchat.engine.loading import load_served_model
 from fastchat.errors import RequestError
 
@@ -96,3 +97,9 @@ def test_a_model_without_a_template_gets_a_registered_one(folder: Path) -> None:
     served = load_served_model(str(folder), device="cpu")
     assert isinstance(served.chat, TemplateChatRenderer)
     assert served.chat.render(CHAT[:1]).text.endswith("### Human: hi\n### Assistant:")
+
+
+def test_a_question_without_text_is_only_the_control_token() -> None:
+    codec = ByteCodec()
+    prompt = YuanChatRenderer(codec).render([{"role": "user", "content": " "}])
+    assert prompt.ids == [codec.special["<sep>"]]

@@ -50,6 +50,13 @@ class ByteCodec:
                     return [*self.encode_ids(before), number, *self.encode_ids(after)]
         return list(text.encode())
 
+    def encode_ids_batch(
+        self, texts: Sequence[str], *, parse_special: bool = True, threads: int = 1
+    ) -> list[list[int]]:
+        """`encode_ids` of each text."""
+        del threads
+        return [self.encode_ids(text, parse_special=parse_special) for text in texts]
+
     def decode_ids(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """See `TextCodec.decode_ids`."""
         text = bytearray()
