@@ -21,7 +21,7 @@ from fastchat.serve.web.desk import Desk, Session, new_id
 from fastchat.serve.web.labels import Labels
 from fastchat.serve.web.listening import PRIVATE, QUICK
 from fastchat.serve.web.questions import check_may_ask, checked
-from fastchat.serve.web.rendering import rendered
+from fastchat.serve.web.rendering import rendered, typed
 from fastchat.serve.web.thread import Message, Thread
 from fastchat.serve.web.visitors import greet
 from fastchat.serve.web.words import say
@@ -247,11 +247,11 @@ class Pane:
         path, place = session.thread.path, _place(data.index)
         try:
             check_may_ask(self._desk, session, language, model)
-            if place >= len(path) or not str(data.value).strip():
+            if place >= len(path) or not typed(str(data.value)).strip():
                 raise RequestError(say(language, "nothing_said"))
         except FastChatError as error:
             return self._refused(str(error), self.view(session, language))
-        self._put(session, str(data.value), path[place].parent)
+        self._put(session, typed(str(data.value)), path[place].parent)
         return self._answers(session, language, model, settings)
 
     async def _retried(
