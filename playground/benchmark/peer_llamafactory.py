@@ -178,7 +178,7 @@ class Side:
         return reply
 
     def _cpu_seconds(self) -> float:
-        """Time used by the process and its workers: by the session that it leads."""
+        """Time used by the process and all that it has started."""
         ticks = 0
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:

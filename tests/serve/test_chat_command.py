@@ -33,6 +33,7 @@ from fastchat.serve.terminal.loop import Chat
 from fastchat.serve.terminal.markdown import GrowingMarkdown, settled
 from fastchat.serve.terminal.sampling import Dials
 from tests.serve.harness import PATIENCE_S, until
+from tests.serve.recorded import Recorded
 
 PARTS = st.lists(
     st.sampled_from(
@@ -66,30 +67,6 @@ def test_an_answer_longer_than_the_screen_is_all_there_once():
     last_printed = shown[shown.rindex("第0段") :] if shown.count("第0段") == 1 else shown
     assert all(f"第{number}段" in last_printed for number in range(40))
     assert "**" not in shown
-
-
-class Recorded:
-    """A style that reads from a list and remembers what it showed."""
-
-    def __init__(self, *inputs):
-        self.inputs = list(inputs)
-        self.shown = []
-        self.said = []
-
-    def ask(self, role):
-        return self.inputs.pop(0) if self.inputs else None
-
-    def begin(self, role):
-        self.shown.append("")
-
-    def write(self, text):
-        self.shown[-1] += text
-
-    def end(self):
-        pass
-
-    def say(self, text):
-        self.said.append(text)
 
 
 def talk(*inputs, answering=None, **more):

@@ -79,7 +79,7 @@ def read_adapter(folder: str | Path, base: str | Path) -> Adapter:
                 down = files.read(name).float()
                 up = files.read(name.replace("lora_A", "lora_B")).float()
                 scale = _scale(config, f"{number}.{module}", down.shape[0])
-                found[int(number), module] = LowRank(_flat(down), _flat(up) * scale)
+                found[int(number), module] = LowRank(flat(down), flat(up) * scale)
     if not found:
         raise CheckpointError(f"The adapter {folder} holds no matrices of Yuan2's layers.")
     return found
@@ -95,7 +95,7 @@ def beyond_lora(config: Mapping[str, Any]) -> list[str]:
     return extra
 
 
-def _flat(weight: Tensor) -> Tensor:
+def flat(weight: Tensor) -> Tensor:
     """(out, in), also of a convolution over two tokens: there (out, channel, tap, 1)."""
     return weight if weight.dim() == 2 else rearrange(weight, "o c tap 1 -> o (tap c)")
 

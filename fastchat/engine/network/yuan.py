@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from fastchat.engine.batching.step import Step
-from fastchat.engine.network.adapters import Adapter, Stack, stack
+from fastchat.engine.network.adapters import Adapter, Stack, flat, stack
 from fastchat.engine.network.decode_graphs import Layers
 from fastchat.model.configuration_yuan import YuanConfig
 from fastchat.model.local_filter import FILTER_NORM_EPS
@@ -331,7 +331,7 @@ def _read_layer(read: Read, prefix: str, config: YuanConfig, ops: Ops) -> Layer:
         return _vector(read(prefix + name), ops)
 
     def matrix(made: Matrix) -> Any:
-        parts = [_flat(read(f"{prefix}{module}.weight")) for module in made.modules]
+        parts = [flat(read(f"{prefix}{module}.weight")) for module in made.modules]
         return ops.matrix(
             parts[0] if len(parts) == 1 else torch.cat(parts),
             head_order(config) if made.by_heads else None,
@@ -346,11 +346,6 @@ def _read_layer(read: Read, prefix: str, config: YuanConfig, ops: Ops) -> Layer:
         input_norm=vector("input_layernorm.weight"),
         mlp_norm=vector("post_attention_layernorm.weight"),
     )
-
-
-def _flat(weight: Tensor) -> Tensor:
-    """(out, in), also of a convolution over two tokens: there (out, channel, tap, 1)."""
-    return weight if weight.dim() == 2 else rearrange(weight, "o c tap 1 -> o (tap c)")
 
 
 def head_order(config: YuanConfig) -> Tensor:

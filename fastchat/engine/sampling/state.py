@@ -112,11 +112,6 @@ class RowState:
         """Whether the grammar is finished, so that only an end token could follow."""
         return self.matcher is not None and self.matcher.complete
 
-    @property
-    def draftable(self) -> bool:
-        """Whether rows with assumed tokens are sampled as exactly as others. They are."""
-        return True
-
     def accept(self, token: int) -> None:
         """Takes a token that joined the answer."""
         self.count += 1
