@@ -13,15 +13,14 @@ from fastchat.errors import (
     GenerationError,
     OverloadedError,
     SettingsError,
-    WorkerTimeoutError,
     WorkerUnavailableError,
 )
-from fastchat.llm_judge.asking import Messages, Reply
+from fastchat.llm_judge.asking import PASSING, Messages, Reply
 from fastchat.openai_calls import OpenAICalls, json_object
 
 OPENAI = "https://api.openai.com/v1"
-_PASSING = (GenerationError, OverloadedError, WorkerTimeoutError, WorkerUnavailableError)
 _PAUSES_S = (1.0, 4.0, 15.0, 30.0)
+_TRIES_BEFORE_THE_FIRST_REPLY = 2
 _SILENCE_S = 600.0
 _FLAG = "--openai-api-base"
 
@@ -86,6 +85,7 @@ class ApiModel:
         self._model = model
         self._max_tokens = max_tokens
         self._sleep = sleep
+        self._replied = False
 
     async def __aenter__(self) -> ApiModel:
         return self
@@ -102,10 +102,14 @@ class ApiModel:
             "temperature": temperature,
             "max_tokens": self._max_tokens,
         }
-        for pause_s in _PAUSES_S:
+        for tries, pause_s in enumerate(_PAUSES_S):
             try:
                 return await self._once(body)
-            except _PASSING as error:
+            except WorkerUnavailableError as error:
+                if not self._replied and tries >= _TRIES_BEFORE_THE_FIRST_REPLY:
+                    raise SettingsError(error.message, hint=error.hint) from error
+                await self._sleep(pause_s)
+            except PASSING as error:
                 await self._sleep(max(pause_s, _asked_for(error)))
         return await self._once(body)
 
@@ -121,6 +125,7 @@ class ApiModel:
             ) from error
         if not isinstance(text, str):
             raise GenerationError(f"The server sent no text; it ended with {reason!r}.")
+        self._replied = True
         return Reply(text, cut=reason == "length")
 
 

@@ -14,13 +14,20 @@ from fastchat.errors import (
     AuthenticationError,
     FastChatError,
     ForbiddenError,
+    GenerationError,
+    OverloadedError,
     SettingsError,
     UnknownModelError,
+    WorkerTimeoutError,
+    WorkerUnavailableError,
 )
 
 Messages = list[dict[str, str]]
 _FINAL = (AuthenticationError, ForbiddenError, SettingsError, UnknownModelError)
-_FAILURES_IN_A_ROW = 10
+PASSING = (GenerationError, OverloadedError, WorkerTimeoutError, WorkerUnavailableError)
+"""Failures that may go away by themselves."""
+_OUTAGE = 5
+"""So many of them in a row, after all their tries, and the run ends."""
 INCOMPLETE = 1
 """The exit status of a run that has left something to do."""
 
@@ -89,16 +96,17 @@ async def run_jobs(jobs: Sequence[Job], parallel: int, what: str) -> Outcome:
     """Does jobs, so many at once, and shows how far it is.
 
     Raises:
-        FastChatError: what no other job would fare better with, such as a wrong key; or too
-            many failures in a row. What is done stays done.
+        FastChatError: what no other job would fare better with, such as a wrong key or a
+            server that has gone away. What is done stays done.
     """
     outcome = Outcome()
     waiting = iter(jobs)
     with tqdm(total=len(jobs), desc=what, disable=None, file=sys.stderr) as bar:
         try:
             async with asyncio.TaskGroup() as group:
+                streak = _Streak()
                 for _ in range(min(parallel, len(jobs))):
-                    group.create_task(_work(waiting, outcome, bar.update, _Streak()))
+                    group.create_task(_work(waiting, outcome, bar.update, streak))
         except ExceptionGroup as errors:
             ours, others = errors.split(FastChatError)
             if ours is None or others is not None:
@@ -122,8 +130,8 @@ async def _work(
             raise
         except FastChatError as error:
             outcome.failed.append(f"{job.name}: {error}")
-            streak.failures += 1
-            if streak.failures >= _FAILURES_IN_A_ROW:
+            streak.failures += isinstance(error, PASSING)
+            if streak.failures >= _OUTAGE:
                 raise
         else:
             outcome.done += 1
