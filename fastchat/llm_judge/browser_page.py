@@ -36,9 +36,9 @@ _POLICY = (
 _CSS = """
 .gradio-container { max-width: 1500px !important; }
 footer { display: none !important; }
-.said { border: 1px solid var(--border-color-primary); border-radius: 6px; padding: 0.75rem; }
-.said, .asked { overflow-wrap: anywhere; }
-.asked { border-left: 3px solid var(--color-accent); padding-left: 0.75rem; }
+.block.said { border: 1px solid var(--border-color-primary); border-radius: 6px; }
+.block.said, .block.asked { overflow-wrap: anywhere; }
+.block.asked { border-left: 3px solid var(--color-accent); }
 """
 
 
@@ -106,7 +106,7 @@ class _Browser:
 
     def _turn(self, turn: int) -> list[Any]:
         """The components of a turn, in the order of `_shown`."""
-        with gr.Group(elem_id=f"turn-{turn}", visible=False) as group:
+        with gr.Column(elem_id=f"turn-{turn}", visible=False) as group:
             asked = gr.Markdown(elem_classes="asked", padding=True)
             with gr.Row():
                 said = [gr.Markdown(elem_classes="said", padding=True) for _ in self._models]

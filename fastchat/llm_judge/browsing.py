@@ -142,4 +142,5 @@ def _verdict(
         f"{names.get(whole, whole)} (with {last['model_1']} first: {first};"
         f" with {last['model_2']} first: {second})"
     )
-    return verdict, (str(last["g1_judgment"]), str(last["g2_judgment"]))
+    said = ((last["model_1"], last["g1_judgment"]), (last["model_2"], last["g2_judgment"]))
+    return verdict, tuple(f"**{model} first:** {judgment}" for model, judgment in said)
