@@ -9,6 +9,7 @@ import argparse
 import logging
 import secrets
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from fastchat.entry import run_entry
 from fastchat.errors import SettingsError
@@ -28,6 +29,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves the page until it is stopped."""
     args = parser().parse_args(argv)
+    if find_spec("gradio") is None:
+        raise SettingsError(
+            "The page needs Gradio, which is not installed.",
+            hint="pip install 'fastchat-yuan2[webui]'",
+        )
     bench = bench_of(args)
     if not bench.models():
         raise SettingsError(
