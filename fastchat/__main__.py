@@ -58,6 +58,7 @@ JUDGE_TOOLS = (
     "gen_api_answer",
     "gen_judgment",
     "gen_model_answer",
+    "perplexity",
     "qa_browser",
     "show_result",
 )

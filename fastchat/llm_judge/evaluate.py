@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="With --model-path, the flags of gen_model_answer that say how a model is loaded"
         " work too, such as --device and --dtype. The steps are commands of their own: fastchat"
         " eval gen_model_answer, gen_api_answer, gen_judgment, show_result, qa_browser,"
-        " compute_agreement.",
+        " compute_agreement; fastchat eval perplexity needs no judge.",
     )
     add_bench(found)
     add = found.add_argument_group("the model").add_argument

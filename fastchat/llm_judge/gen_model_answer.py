@@ -29,23 +29,15 @@ if TYPE_CHECKING:
 MODULE = "fastchat.llm_judge.gen_model_answer"
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
+def add_loading_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say how the model is loaded."""
     add = parser.add_argument
     add("--revision", default="main", help="revision on the model hub")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     add("--dtype", choices=DTYPES, help="number format of the weights; the checkpoint's if unset")
     add("--num-gpus-per-model", type=at_least_one, default=1, dest="num_gpus", metavar="N")
-    add(
-        "--num-gpus-total",
-        type=at_least_one,
-        default=1,
-        metavar="N",
-        help="more than --num-gpus-per-model: as many copies of the model share the questions",
-    )
     add("--max-gpu-memory", help="weights per GPU at most, such as 13GiB")
     add("--load-8bit", action="store_true", help="hold the weights as 8-bit integers")
-    add("--share", type=share, default=Share(), help=argparse.SUPPRESS)
     add_engine_args(parser)
 
 
@@ -58,7 +50,15 @@ def parser() -> argparse.ArgumentParser:
     add_questions(found)
     add("--max-new-token", type=at_least_one, default=1024, help="tokens of a reply at most")
     add("--num-choices", type=at_least_one, default=1, help="answers to each question")
-    add_model_flags(found)
+    add(
+        "--num-gpus-total",
+        type=at_least_one,
+        default=1,
+        metavar="N",
+        help="more than --num-gpus-per-model: as many copies of the model share the questions",
+    )
+    add("--share", type=share, default=Share(), help=argparse.SUPPRESS)
+    add_loading_flags(found)
     return found
 
 
