@@ -103,11 +103,16 @@ def summary(
     """What is going to be done, and how many calls it takes."""
     bench = bench_of(args)
     turns = sum(len(question.turns) for question in left)
+    there = len(questions) - len(left)
     where = f"asked at {args.url}" if args.url else f"loaded from {args.model_path}"
+    answers = (
+        f"{there} there; {turns} replies to {len(left)} questions to make, of at most"
+        f" {args.max_new_token} tokens each"
+    )
     lines = [
         f"bench:     {bench.name}, {len(questions)} questions ({bench.question_file})",
         f"model:     {name}, {where}",
-        f"answers:   {turns} replies to {len(left)} questions, {args.max_new_token} tokens at most",
+        f"answers:   {answers}",
     ]
     if args.judge_model:
         orders = 1 if args.mode == "single" else 2

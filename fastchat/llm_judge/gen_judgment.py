@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     found = judge_parser("gen_judgment", "Has a judge model mark answers.")
     add = found.add_argument
-    add("--judge-file", type=Path, metavar="FILE", help="judge prompts (default: data/judge_prompts"
-        ".jsonl, else the packaged ones)")  # fmt: skip
+    prompts = "judge prompts (default: data/judge_prompts.jsonl, else the packaged ones)"
+    add("--judge-file", type=Path, metavar="FILE", help=prompts)
     add("--judge-model", default="gpt-4", help="the judge's name on the server")
     add("--baseline-model", default=BASELINE, help="what others are compared with")
     add("--mode", choices=MODES, default="single", help="(default: %(default)s)")
