@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             secrets.VARIABLE,
         )
     app = create_controller_app(settings)
-    run_app(app, sockets, args.host, tls)
+    # Every worker is heard every second: lines of that would hide all others.
+    run_app(app, sockets, args.host, tls, access_log=False)
 
 
 if __name__ == "__main__":
