@@ -3,7 +3,7 @@
     python playground/simulate/dispatch.py [--workers 1000] [--minutes 3] [--json]
 
 Asks the controller's own code, `fastchat.serve.cluster`, for every request; workers and users are
-models (`engine.py`, `workload.py`). Every way meets the same users. Deterministic: a seed gives
+models (`worker_model.py`, `users.py`). Every way meets the same users. Deterministic: a seed gives
 the same figures again. Prints, for each way, the time to first token, the share of prompt tokens
 found in caches, beside what one cache without end would find, and how evenly the load lies.
 """
@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 
-from engine import Rates
 from fleet import Changes, Fleet, Outcome
-from workload import Habits, conversations
+from users import Habits, conversations
+from worker_model import Rates
 
 METHODS = ("lottery", "shortest_queue", "prefix")
 
@@ -35,9 +35,11 @@ def parser() -> argparse.ArgumentParser:
     add("--warm-minutes", type=float, default=1.0, help="before that")
     add("--seed", type=int, default=0)
     rates = found.add_argument_group("a worker")
-    rates.add_argument("--step-ms", type=float, default=15.0, help="of any step")
-    rates.add_argument("--row-ms", type=float, default=0.5, help="for each that is generating")
-    rates.add_argument("--token-ms", type=float, default=0.2, help="for each token of a prompt")
+    # As rates.py measured them: a Yuan2 of 12 layers and width 512, bfloat16, two cores.
+    rates.add_argument("--step-ms", type=float, default=23.5, help="of any step")
+    rates.add_argument("--row-ms", type=float, default=3.35, help="for each that is generating")
+    rates.add_argument("--token-ms", type=float, default=1.1, help="for each token of a prompt")
+    rates.add_argument("--faster", type=float, default=8.0, help="divides all three")
     rates.add_argument("--room", type=int, default=100_000, help="tokens of its cache")
     changes = found.add_argument_group("workers that come and go, each minute")
     changes.add_argument("--join", type=float, default=0.0)
@@ -85,7 +87,10 @@ def simulate(args: argparse.Namespace, method: str) -> dict[str, float]:
     """One way of dispatching."""
     seconds = 60 * (args.warm_minutes + args.minutes)
     habits = replace(Habits(), per_minute=args.per_minute, turns=args.turns, systems=args.systems)
-    rates = Rates(args.step_ms / 1e3, args.row_ms / 1e3, args.token_ms / 1e3, room=args.room)
+    step_s, row_s, token_s = (
+        each / 1e3 / args.faster for each in (args.step_ms, args.row_ms, args.token_ms)
+    )
+    rates = Rates(step_s, row_s, token_s, room=args.room)
     fleet = Fleet(
         method,
         args.workers,

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from engine import Engine, Rates, Request
-from workload import Conversation
+from users import Conversation
+from worker_model import Engine, Rates, Request
 
 from fastchat.protocol.worker import DispatchQuestion, HeartBeat, WorkerStatus
 from fastchat.serve.cluster.addresses import AddressPolicy

@@ -48,9 +48,9 @@ class PrefixDispatch:
         self,
         *,
         remembered: int = 500_000,
-        homes: int = 8,
+        homes: int = 16,
         above: float = 0.25,
-        slack: float = 4.0,
+        slack: float = 1.5,
     ) -> None:
         self._homes = Homes(remembered, homes)
         self._above = above
