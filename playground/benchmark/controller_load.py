@@ -87,7 +87,12 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes) -> tuple[int, Any]:
         """Sends a request and waits for its answer."""
         future: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        self.send(request, lambda *answer: future.set_result(answer))
+
+        def answered(status: int, body: bytes) -> None:
+            if not future.done():  # cancelled, if nobody waits any more
+                future.set_result((status, body))
+
+        self.send(request, answered)
         status, body = await future
         return status, json.loads(body or b"null")
 
@@ -132,12 +137,14 @@ class Fleet:
         self._queues = dict.fromkeys(self.names, 0)
         self._chance = random.Random(seed)
         self._beating: list[asyncio.Task[None]] = []
+        self._connections: list[Connection] = []
         self.beats = self.lost = 0
 
     async def register(self) -> None:
         """Registers everybody, each over a connection of its own, and begins to beat."""
         for name in self.names:
             connection = await Connection.to(self._controller)
+            self._connections.append(connection)
             status = {"model_names": ["echo"], "speed": 1, "queue_length": 0}
             message = {"worker_name": name, "check_heart_beat": True, "worker_status": status}
             answered, told = await connection.ask(
@@ -174,6 +181,8 @@ class Fleet:
         for task in self._beating:
             task.cancel()
         await asyncio.gather(*self._beating, return_exceptions=True)
+        for connection in self._connections:
+            connection.close()
 
 
 def questions(url: str, seed: int) -> Iterator[bytes]:
