@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fastchat.serve.processes import free_ports
@@ -88,7 +89,6 @@ def start(root: Path, job: Mapping[str, str], log: Path, *command: str) -> subpr
             env=job,
             stdout=output,
             stderr=output,
-            start_new_session=True,
         )
 
 
@@ -101,9 +101,12 @@ def until(what: Callable[[], bool], process: subprocess.Popen[bytes], log: Path)
 
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:
-    """As Slurm ends a job: all of it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """As Slurm ends a job: every process that came of it, torchrun's own sessions included."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        job = psutil.Process(process.pid)
+        for each in [job, *job.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
     process.wait()
 
 
