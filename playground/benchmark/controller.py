@@ -90,7 +90,7 @@ async def _run(args: argparse.Namespace, chain: Chain, seed: int) -> dict[str, f
         seed=seed,
     )
     used = cpu_seconds(pid) - before
-    await fleet.close()
+    fleet.close()
     return figures(run, used)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 _SERVICE_S = 2.0
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 Answered = Callable[[int, bytes], None]
 """Is told the status and the body of an answer."""
@@ -24,13 +26,22 @@ Answered = Callable[[int, bytes], None]
 
 def post(url: str, body: object) -> bytes:
     """A whole request as bytes."""
+    return with_body(heading(url), json.dumps(body).encode())
+
+
+def heading(url: str) -> bytes:
+    """A request's beginning, up to the length of its body."""
     parts = urlsplit(url)
-    data = json.dumps(body).encode()
     head = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        "Content-Type: application/json\r\nContent-Length: "
     )
-    return head.encode() + data
+    return head.encode()
+
+
+def with_body(head: bytes, body: bytes) -> bytes:
+    """A whole request from its beginning."""
+    return b"%b%d\r\n\r\n%b" % (head, len(body), body)
 
 
 class Connection(asyncio.Protocol):
@@ -66,9 +77,8 @@ class Connection(asyncio.Protocol):
         head, found, body = self._data.partition(b"\r\n\r\n")
         if not found:
             return
-        lower = head.lower()
-        length = lower.index(b"content-length:") + 15
-        if len(body) < int(lower[length:].split(b"\r\n", 1)[0]):
+        length = _LENGTH.search(head)
+        if length is None or len(body) < int(length[1]):
             return
         self._data = b""
         self._tell(int(head[9:12]), body)
@@ -136,7 +146,8 @@ class Fleet:
         ]
         self._queues = dict.fromkeys(self.names, 0)
         self._chance = random.Random(seed)
-        self._beating: list[asyncio.Task[None]] = []
+        self._head = heading(f"{controller}/receive_heart_beat")
+        self._silent = False
         self._connections: list[Connection] = []
         self.beats = self.lost = 0
 
@@ -152,35 +163,37 @@ class Fleet:
             )
             if answered != 200:
                 raise SystemExit(f"{name} was not registered: {told}")
-            self._beating.append(asyncio.create_task(self._beat(name, connection)))
+            # Real workers do not start at one moment.
+            self._later(self._chance.random(), self._beat, name, connection)
 
-    async def _beat(self, name: str, connection: Connection) -> None:
-        url = f"{self._controller}/receive_heart_beat"
-        wait_s = self._chance.random()  # real workers do not start at one moment
-        while True:
-            await asyncio.sleep(wait_s)
-            beat = {"worker_name": name, "queue_length": self._queues[name]}
-            status, answer = await connection.ask(post(url, beat))
-            if status == 200 and answer["exist"]:
+    def _beat(self, name: str, connection: Connection) -> None:
+        body = b'{"worker_name":"%b","queue_length":%d}' % (name.encode(), self._queues[name])
+
+        def answered(status: int, body: bytes) -> None:
+            answer = json.loads(body) if status == 200 else {}
+            if answer.get("exist"):
                 self.beats += 1
-                wait_s = answer["next_s"]
+                self._later(answer["next_s"], self._beat, name, connection)
             else:
                 self.lost += 1
+
+        if not self._silent:
+            connection.send(with_body(self._head, body), answered)
+
+    def _later(self, after_s: float, act: Callable[..., None], *with_these: object) -> None:
+        asyncio.get_running_loop().call_later(after_s, act, *with_these)
 
     def take(self, name: str) -> None:
         """A worker gets a request, which keeps it busy for a while."""
         self._queues[name] += 1
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._chance.expovariate(1 / _SERVICE_S), self._done, name)
+        self._later(self._chance.expovariate(1 / _SERVICE_S), self._done, name)
 
     def _done(self, name: str) -> None:
         self._queues[name] -= 1
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Falls silent."""
-        for task in self._beating:
-            task.cancel()
-        await asyncio.gather(*self._beating, return_exceptions=True)
+        self._silent = True
         for connection in self._connections:
             connection.close()
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastchat.protocol.worker import WorkerStatus
+from fastchat.serve.cluster.candidates import Candidates, WorkerEntry
 from fastchat.serve.cluster.dispatch import Homes, PrefixDispatch, lottery, shortest_queue
-from fastchat.serve.cluster.registry import Candidates, Registry, WorkerEntry
+from fastchat.serve.cluster.registry import Registry
 
 
 def status(*names: str, queue: int = 0, speed: float = 1) -> WorkerStatus:
@@ -24,7 +25,13 @@ def entry(address: str, queue: int, speed: float = 1) -> WorkerEntry:
 
 
 def of(*entries: WorkerEntry) -> Candidates:
-    return {each.address: each for each in entries}
+    return Candidates(entries)
+
+
+def busy(entries: Candidates, **queues: int) -> None:
+    for address, queue in queues.items():
+        entries[address].queue_length = queue
+        entries.told(entries[address])
 
 
 def test_a_silent_worker_expires_exactly_after_the_limit():
@@ -152,10 +159,11 @@ def test_a_busy_worker_is_passed_over_whatever_it_has_seen():
     entries = of(entry("a", 0), entry("b", 0))
     home = dispatch(entries, chat(1, 2), chance)
     other = next(e for e in entries.values() if e is not home)
-    other.queue_length = 4
-    home.queue_length = 7  # of three it has seen two: 4 + (2 + 3) * 2 / 3 is the most
+    busy(
+        entries, **{other.address: 4, home.address: 7}
+    )  # of three it has seen two: 4 + (2 + 3) * 2 / 3 is the most
     assert dispatch(entries, chat(1, 3), chance) is home
-    home.queue_length = 8  # 4 + (2 + 3) * 3 / 4
+    busy(entries, **{home.address: 8})  # 4 + (2 + 3) * 3 / 4
     assert dispatch(entries, chat(1, 4), chance) is other
 
 
@@ -183,10 +191,11 @@ def test_faster_workers_may_have_longer_queues():
     dispatch, chance = PrefixDispatch(above=0.25, slack=1), Random(0)
     fast, slow = entry("fast", 0, speed=10), entry("slow", 0)
     dispatch(of(fast), ["q"], chance)
-    fast.queue_length = 10
-    assert dispatch(of(fast, slow), ["q"], chance) is fast
-    fast.queue_length = 11
-    assert dispatch(of(fast, slow), ["q"], chance) is slow
+    both = of(fast, slow)
+    busy(both, fast=10)
+    assert dispatch(both, ["q"], chance) is fast
+    busy(both, fast=11)
+    assert dispatch(both, ["q"], chance) is slow
 
 
 def test_the_only_worker_is_never_too_busy():
@@ -207,7 +216,7 @@ def test_whoever_is_asked_has_not_much_more_to_do_than_the_mean(asked, workers):
         chosen = dispatch(entries, ["system", *chat(conversation, turns)], chance)
         others = [e.queue_length for e in entries.values() if e is not chosen]
         assert not others or chosen.queue_length <= 1.25 * mean(others) + 4
-        chosen.queue_length += 1
+        busy(entries, **{chosen.address: chosen.queue_length + 1})
 
 
 @pytest.mark.parametrize("remembered", [10, 100])
@@ -230,7 +239,7 @@ def test_the_workers_of_late_are_remembered_for_a_beginning():
 
 
 acts = st.tuples(
-    st.sampled_from(["register", "mute", "beat", "missed", "remove"]),
+    st.sampled_from(["register", "mute", "beat", "missed", "remove", "ask"]),
     st.sampled_from("abc"),
     st.sampled_from([0.0, 1.0, 4.0, 5.0, 6.0, 30.0, 91.0]),
 )
@@ -250,11 +259,19 @@ def test_what_is_kept_between_changes_is_what_would_be_found_by_looking(acts):
             assert not each.check_heart_beat or silence <= 90
             assert each.suspect or not each.prompt or silence <= 5
         reachable = [a for a, e in entries.items() if not e.suspect]
-        assert list(registry.serving("m")) == (reachable or list(entries))
+        candidates = registry.serving("m")
+        assert list(candidates) == (reachable or list(entries))
+        assert candidates.queues == sum(e.queue_length for e in candidates.values())
+        assert candidates.speeds == sum(e.speed for e in candidates.values())
+        if candidates:
+            least = min(e.load for e in candidates.values())
+            assert candidates.idlest(Random(0)).load == least
         if act in ("register", "mute"):
             registry.register(address, status("m"), now=now, check_heart_beat=act == "register")
         elif act == "beat":
-            registry.heart_beat(address, 0, now=now)
+            registry.heart_beat(address, int(after), now=now)
+        elif act == "ask" and candidates:
+            registry.sent(candidates.idlest(Random(1)).address)
         elif act == "missed":
             registry.missed(address)
         else:

@@ -211,7 +211,7 @@ class Controller:
         if not workers:
             return WorkerAddress(address="")
         entry = self._choose(workers, question.prefix, self._chance)
-        entry.queue_length += 1
+        self.registry.sent(entry.address)
         self._dispatched.inc()
         return WorkerAddress(address=entry.address, alone=len(workers) == 1)
 

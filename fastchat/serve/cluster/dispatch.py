@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from fastchat.serve.cluster.registry import Candidates, WorkerEntry
+from fastchat.serve.cluster.candidates import Candidates, WorkerEntry
 
 Dispatch = Callable[[Candidates, Sequence[str], Random], WorkerEntry]
 """From candidates, the hashes of the request's beginnings (the shortest first) and chance."""
@@ -14,19 +14,13 @@ Dispatch = Callable[[Candidates, Sequence[str], Random], WorkerEntry]
 
 def lottery(workers: Candidates, _: Sequence[str], chance: Random) -> WorkerEntry:
     """Any worker, the faster ones more often."""
-    entries = list(workers.values())
+    entries = workers.entries
     return chance.choices(entries, weights=[entry.speed for entry in entries])[0]
 
 
 def shortest_queue(workers: Candidates, _: Sequence[str], chance: Random) -> WorkerEntry:
     """The worker with the least to do for its speed; any of them if several tie."""
-    return _idlest(workers.values(), chance)
-
-
-def _idlest(entries: Collection[WorkerEntry], chance: Random) -> WorkerEntry:
-    loads = [entry.queue_length / entry.speed for entry in entries]
-    least = min(loads)
-    return chance.choice([e for e, load in zip(entries, loads, strict=True) if load == least])
+    return workers.idlest(chance)
 
 
 class PrefixDispatch:
@@ -60,7 +54,7 @@ class PrefixDispatch:
         """Chooses, and remembers what the chosen one has seen by then."""
         entry = self._known(workers, prefix, chance)
         if entry is None:
-            entry = _idlest(workers.values(), chance)
+            entry = workers.idlest(chance)
         for beginning in prefix:
             self._homes.add(beginning, entry.address)
         return entry
@@ -68,7 +62,6 @@ class PrefixDispatch:
     def _known(
         self, workers: Candidates, prefix: Sequence[str], chance: Random
     ) -> WorkerEntry | None:
-        total: tuple[float, float] | None = None
         for place in range(len(prefix), 0, -1):
             homes = [
                 workers[address]
@@ -77,21 +70,16 @@ class PrefixDispatch:
             ]
             if not homes:
                 continue
-            total = total or _total(workers.values())
-            entry = _idlest(homes, chance)
-            if self._fits(entry, *total, seen=place / len(prefix)):
+            least = min(home.load for home in homes)
+            entry = chance.choice([home for home in homes if home.load == least])
+            if self._fits(entry, workers, seen=place / len(prefix)):
                 return entry
         return None
 
-    def _fits(self, entry: WorkerEntry, queues: float, speeds: float, *, seen: float) -> bool:
-        others = speeds - entry.speed
-        mean = (queues - entry.queue_length) / others if others > 0 else math.inf
-        most = mean + (self._above * mean + self._slack) * seen
-        return entry.queue_length <= most * entry.speed
-
-
-def _total(entries: Collection[WorkerEntry]) -> tuple[float, float]:
-    return sum([e.queue_length for e in entries]), sum([e.speed for e in entries])
+    def _fits(self, entry: WorkerEntry, workers: Candidates, *, seen: float) -> bool:
+        others = workers.speeds - entry.speed
+        mean = (workers.queues - entry.queue_length) / others if others > 0 else math.inf
+        return entry.load <= mean + (self._above * mean + self._slack) * seen
 
 
 class Homes:

@@ -3,38 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 
 from fastchat.protocol.worker import WorkerStatus
-
-
-@dataclass(slots=True)
-class WorkerEntry:
-    """One registered worker.
-
-    Attributes:
-        address: its URL, which is also its name.
-        queue_length: requests running and waiting, as last told, plus those sent since.
-        last_heart_beat: seconds on the clock that the registry's caller uses.
-        suspect: it could not be reached when last tried; cleared by its next sign of life.
-        prompt: its signs of life have come in quick succession, so that one which is late
-            tells something.
-    """
-
-    address: str
-    model_names: list[str]
-    speed: float
-    queue_length: int
-    check_heart_beat: bool
-    last_heart_beat: float
-    multimodal: bool = False
-    suspect: bool = False
-    prompt: bool = False
-
-
-Candidates = Mapping[str, WorkerEntry]
-"""Workers to choose from, by address."""
+from fastchat.serve.cluster.candidates import Candidates, WorkerEntry
 
 
 class Registry:
@@ -99,7 +71,7 @@ class Registry:
         entry = self._workers.get(address)
         if entry is None:
             return False
-        entry.queue_length = queue_length
+        self._tell(entry, queue_length)
         entry.prompt = now - entry.last_heart_beat < self._late_s
         entry.last_heart_beat = now
         if entry.prompt:
@@ -108,6 +80,17 @@ class Registry:
             entry.suspect = False
             self._candidates.clear()
         return True
+
+    def sent(self, address: str) -> None:
+        """Notes that a worker was given a request; what it tells later counts instead."""
+        entry = self._workers[address]
+        self._tell(entry, entry.queue_length + 1)
+
+    def _tell(self, entry: WorkerEntry, queue_length: int) -> None:
+        entry.queue_length = queue_length
+        for model in entry.model_names:
+            if (candidates := self._candidates.get(model)) is not None:
+                candidates.told(entry)
 
     def remove(self, address: str) -> bool:
         """Forgets a worker. Returns whether it was known."""
@@ -189,9 +172,9 @@ class Registry:
         return found
 
     def _looked_up(self, model: str, tried: Collection[str]) -> Candidates:
-        workers = {a: entry for a, entry in self._workers.items() if model in entry.model_names}
-        untried = {a: entry for a, entry in workers.items() if a not in tried} or workers
-        return {a: entry for a, entry in untried.items() if not entry.suspect} or untried
+        workers = [entry for entry in self._workers.values() if model in entry.model_names]
+        untried = [entry for entry in workers if entry.address not in tried] or workers
+        return Candidates([entry for entry in untried if not entry.suspect] or untried)
 
     def total(self) -> WorkerStatus:
         """All workers as if they were one."""
