@@ -18,6 +18,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 _SERVICE_S = 2.0
+_TICK_S = 0.001
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 Answered = Callable[[int, bytes], None]
@@ -265,7 +266,7 @@ async def dispatch(
             due, connection = planned.popleft(), free.pop()
             found.late_s.append(now - due)
             connection.send(bodies.popleft(), answer_to(due, connection))
-        await asyncio.sleep(0.0005)
+        await asyncio.sleep(_TICK_S)
     await done
     found.wall_s = time.perf_counter() - began
     found.cpu_s = time.process_time() - cpu
