@@ -155,7 +155,7 @@ def test_conversations_go_back_to_where_they_were():
 
 
 def test_a_busy_worker_is_passed_over_whatever_it_has_seen():
-    dispatch, chance = PrefixDispatch(above=0.5, slack=3), Random(0)
+    dispatch, chance = PrefixDispatch(above=0.5, slack=3, few=0), Random(0)
     entries = of(entry("a", 0), entry("b", 0))
     home = dispatch(entries, chat(1, 2), chance)
     other = next(e for e in entries.values() if e is not home)
@@ -168,7 +168,7 @@ def test_a_busy_worker_is_passed_over_whatever_it_has_seen():
 
 
 def test_who_has_seen_more_of_a_beginning_may_be_busier():
-    dispatch, chance = PrefixDispatch(above=0, slack=4), Random(0)
+    dispatch, chance = PrefixDispatch(above=0, slack=4, few=0), Random(0)
     home = entry("home", 0)
     dispatch(of(home), ["system", "q1"], chance)
     home.queue_length = 4
@@ -188,7 +188,7 @@ def test_of_those_who_have_seen_a_beginning_the_idlest_is_asked():
 
 
 def test_faster_workers_may_have_longer_queues():
-    dispatch, chance = PrefixDispatch(above=0.25, slack=1), Random(0)
+    dispatch, chance = PrefixDispatch(above=0.25, slack=1, few=0), Random(0)
     fast, slow = entry("fast", 0, speed=10), entry("slow", 0)
     dispatch(of(fast), ["q"], chance)
     both = of(fast, slow)
@@ -196,6 +196,15 @@ def test_faster_workers_may_have_longer_queues():
     assert dispatch(both, ["q"], chance) is fast
     busy(both, fast=11)
     assert dispatch(both, ["q"], chance) is slow
+
+
+def test_the_mean_of_few_others_tells_little():
+    for many, stays in ((1, True), (50, False)):
+        dispatch, chance = PrefixDispatch(above=0, slack=1, few=4), Random(0)
+        entries = of(*(entry(f"w{n}", 0) for n in range(1 + many)))
+        home = dispatch(entries, ["q"], chance)
+        busy(entries, **{home.address: 5})
+        assert (dispatch(entries, ["q"], chance) is home) == stays
 
 
 def test_the_only_worker_is_never_too_busy():
@@ -210,12 +219,14 @@ def test_the_only_worker_is_never_too_busy():
     st.integers(1, 12),
 )
 def test_whoever_is_asked_has_not_much_more_to_do_than_the_mean(asked, workers):
-    dispatch, chance = PrefixDispatch(above=0.25, slack=4), Random(0)
+    dispatch, chance = PrefixDispatch(above=0.25, slack=4, few=2), Random(0)
     entries = of(*(entry(str(n), 0) for n in range(workers)))
     for conversation, turns in asked:
         chosen = dispatch(entries, ["system", *chat(conversation, turns)], chance)
         others = [e.queue_length for e in entries.values() if e is not chosen]
-        assert not others or chosen.queue_length <= 1.25 * mean(others) + 4
+        if others and chosen.queue_length > min(others):
+            more = (0.25 * mean(others) + 4) * (1 + 2 / len(others))
+            assert chosen.queue_length <= mean(others) + more
         busy(entries, **{chosen.address: chosen.queue_length + 1})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
@@ -29,13 +28,14 @@ class PrefixDispatch:
     The longest beginning that somebody has seen counts, then shorter ones; of those who have seen
     it, the one with the least to do. It has too much to do if its load is above the mean of the
     others by more than `above` times that mean and `slack` requests, both times the share of the
-    beginnings that it has seen. If all who have seen some of it have too much to do, the shortest
+    beginnings that it has seen. The mean of few others tells little, so both are larger then, by a
+    factor of 1 + `few` / others. If all who have seen some of it have too much to do, the shortest
     queue decides.
 
     Args:
         remembered: beginnings to keep, those of late.
         homes: workers to keep for each beginning, those of late.
-        above, slack: see above.
+        above, slack, few: see above.
     """
 
     def __init__(
@@ -45,10 +45,12 @@ class PrefixDispatch:
         homes: int = 16,
         above: float = 0.25,
         slack: float = 1.5,
+        few: float = 8.0,
     ) -> None:
         self._homes = Homes(remembered, homes)
         self._above = above
         self._slack = slack
+        self._few = few
 
     def __call__(self, workers: Candidates, prefix: Sequence[str], chance: Random) -> WorkerEntry:
         """Chooses, and remembers what the chosen one has seen by then."""
@@ -77,9 +79,12 @@ class PrefixDispatch:
         return None
 
     def _fits(self, entry: WorkerEntry, workers: Candidates, *, seen: float) -> bool:
-        others = workers.speeds - entry.speed
-        mean = (workers.queues - entry.queue_length) / others if others > 0 else math.inf
-        return entry.load <= mean + (self._above * mean + self._slack) * seen
+        others = len(workers) - 1
+        if not others:
+            return True
+        mean = (workers.queues - entry.queue_length) / (workers.speeds - entry.speed)
+        more = (self._above * mean + self._slack) * (1 + self._few / others)
+        return entry.load <= mean + more * seen
 
 
 class Homes:
