@@ -20,7 +20,7 @@ from fastchat.protocol.worker import (
     WorkerStatus,
 )
 from fastchat.serve.cluster.controller import Controller, ControllerSettings
-from fastchat.serve.cluster.quick_routes import add_quick_route
+from fastchat.serve.cluster.quick_routes import QuickAnswer, QuickRoutes
 from fastchat.serve.metrics import add_metrics_route
 from fastchat.serve.streaming import StreamBody
 from fastchat.serve.tracing import telemetry
@@ -53,23 +53,23 @@ def create_controller_app(
     )
     app.state.controller = heart
     install_wire_errors(app)
-    _add_quick_routes(app, heart)
+    if not telemetry()["tracing"]:  # spans are made by the routes
+        app.add_middleware(QuickRoutes, answers=_quick_answers(heart))
     add_metrics_route(app, heart.metrics)
     _add_worker_routes(app, heart)
     _add_question_routes(app, heart)
     return app
 
 
-def _add_quick_routes(app: FastAPI, heart: Controller) -> None:
-    def get_worker_address(_: Request, question: DispatchQuestion) -> WorkerAddress:
-        return heart.worker_address(question)
+def _quick_answers(heart: Controller) -> dict[str, QuickAnswer]:
+    def get_worker_address(body: bytes, _: str) -> WorkerAddress:
+        return heart.worker_address(DispatchQuestion.model_validate_json(body))
 
-    def receive_heart_beat(request: Request, message: HeartBeat) -> HeartBeatAnswer:
-        heart.check_token(request.headers.get("Authorization", ""))
-        return heart.heart_beat(message)
+    def receive_heart_beat(body: bytes, authorization: str) -> HeartBeatAnswer:
+        heart.check_token(authorization)
+        return heart.heart_beat(HeartBeat.model_validate_json(body))
 
-    add_quick_route(app, "/get_worker_address", DispatchQuestion, get_worker_address)
-    add_quick_route(app, "/receive_heart_beat", HeartBeat, receive_heart_beat)
+    return {"/get_worker_address": get_worker_address, "/receive_heart_beat": receive_heart_beat}
 
 
 def _add_worker_routes(app: FastAPI, heart: Controller) -> None:
@@ -87,6 +87,10 @@ def _add_worker_routes(app: FastAPI, heart: Controller) -> None:
     @app.post("/remove_worker", dependencies=guarded)
     async def remove_worker(message: RemoveWorker) -> None:
         heart.remove(message.worker_name)
+
+    @app.post("/receive_heart_beat", dependencies=guarded)
+    async def receive_heart_beat(message: HeartBeat) -> HeartBeatAnswer:
+        return heart.heart_beat(message)
 
     @app.post("/refresh_all_workers", dependencies=guarded)
     async def refresh_all_workers() -> None:
@@ -109,6 +113,10 @@ def _add_question_routes(app: FastAPI, heart: Controller) -> None:
     @app.post("/list_language_models")
     async def list_language_models() -> dict[str, list[str]]:
         return models(multimodal=False)
+
+    @app.post("/get_worker_address")
+    async def get_worker_address(question: DispatchQuestion) -> WorkerAddress:
+        return heart.worker_address(question)
 
     @app.post("/worker_generate_stream")
     async def worker_generate_stream(params: dict[str, Any]) -> Response:
