@@ -235,7 +235,8 @@ async def dispatch(
         planned.append(at)
     asked = questions(controller, seed)
     bodies = deque(next(asked) for _ in planned)
-    free = [await Connection.to(controller) for _ in range(connections)]
+    # In turn: a server closes those that it has not heard for seconds.
+    free = deque([await Connection.to(controller) for _ in range(connections)])
     opened = list(free)
     found = Dispatches()
     waiting = len(planned)
@@ -263,7 +264,7 @@ async def dispatch(
     while planned:
         now = time.perf_counter() - began
         while planned and planned[0] <= now and free:
-            due, connection = planned.popleft(), free.pop()
+            due, connection = planned.popleft(), free.popleft()
             found.late_s.append(now - due)
             connection.send(bodies.popleft(), answer_to(due, connection))
         await asyncio.sleep(_TICK_S)

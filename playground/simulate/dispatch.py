@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add("--warm-minutes", type=float, default=1.0, help="before that")
     add("--seed", type=int, default=0)
     rates = found.add_argument_group("a worker")
-    # As rates.py measured them: a Yuan2 of 12 layers and width 512, bfloat16, two cores.
+    # As rates.py measured them: a Yuan2 of 8 layers and width 512, bfloat16, two cores.
     rates.add_argument("--step-ms", type=float, default=23.5, help="of any step")
     rates.add_argument("--row-ms", type=float, default=3.35, help="for each that is generating")
     rates.add_argument("--token-ms", type=float, default=1.1, help="for each token of a prompt")
