@@ -42,12 +42,12 @@ def ratings_plot(rated: Sequence[Rated], title: str) -> str:
 
 def wins_plot(wins: Floats, models: Sequence[str], title: str) -> str:
     """How often the row's model won against the column's, (M, M), in per cent."""
-    cell = 64
+    cell = 88
     parts = []
     for row, name in enumerate(models):
         y = cell * row + 30
         parts.append(_text(_NAMES, y + cell / 2 + 5, _short(name), "end"))
-        parts.append(_text(_NAMES + 10 + cell * row + cell / 2, 20, _short(name, 8), "middle"))
+        parts.append(_text(_NAMES + 10 + cell * row + cell / 2, 20, _short(name, 11), "middle"))
         for column in range(len(models)):
             games = wins[row, column] + wins[column, row]
             if row == column or not games:

@@ -10,10 +10,10 @@ import gradio as gr
 
 from fastchat.errors import DataError, FastChatError
 from fastchat.serve.web.desk import Desk, Session, new_id
+from fastchat.serve.web.growing import Changes
 from fastchat.serve.web.history_files import read, to_json, to_markdown
 from fastchat.serve.web.labels import Labels
 from fastchat.serve.web.listening import PRIVATE, QUICK
-from fastchat.serve.web.pane import Changes
 from fastchat.serve.web.visitors import owner_of
 from fastchat.serve.web.words import say
 

@@ -142,6 +142,12 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "training": ("Training", "训练"),
     "train_model": ("Model to start from (folder)", "起始模型（文件夹）"),
     "train_data": ("Conversations (file)", "对话数据（文件）"),
+    "full": ("All weights", "全量微调"),
+    "lora": ("LoRA", "LoRA"),
+    "qlora": ("QLoRA", "QLoRA"),
+    "split_example_loss": ("Each answer in its own row", "每个回答单独成为一个样本"),
+    "last_response_loss": ("The last answer only", "仅最后一个回答"),
+    "efficient_loss": ("All answers in one row", "所有回答合为一个样本"),
     "train_output": ("Folder for the result", "输出文件夹"),
     "train_kind": ("What is trained", "训练方式"),
     "train_mode": ("Which answers are learned", "学习哪些回答"),
@@ -159,10 +165,17 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "train_running": ("Training into {output}.", "正在训练，输出到 {output}。"),
     "train_ended": ("The run into {output} has ended.", "输出到 {output} 的训练已结束。"),
     "train_loss": ("Loss", "损失"),
+    "train_serving": ("Starting a worker for {name} …", "正在为 {name} 启动模型服务……"),
     "train_served": (
-        "{name} is served; reload the page to chat with it.",
-        "{name} 已部署，刷新页面即可对话。",
+        "{name} is served: it is chosen in the chat.",
+        "{name} 已部署，并已在对话页选中。",
     ),
+    "train_nowhere": (
+        "The page has no controller at which a worker could register.",
+        "页面没有连接控制器，无法部署模型。",
+    ),
+    "train_shown": ("Rows and command", "样本与命令"),
+    "train_log": ("Log", "日志"),
     "counted": ("{votes} votes between {models} models.", "{models} 个模型之间共 {votes} 票。"),
 }
 
