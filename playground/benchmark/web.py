@@ -44,6 +44,7 @@ WATCH_JS = """([event, questions]) => {
     window.watched = new Promise((found) => {
         document.addEventListener(event, () => {
             const began = performance.now();
+            const told = chat.querySelectorAll(".figures").length;
             const see = (what) => { seen[what] ??= performance.now() - began; };
             const look = () => {
                 const asked = chat.querySelectorAll("[data-testid=user]").length;
@@ -53,7 +54,7 @@ WATCH_JS = """([event, questions]) => {
                 if (asked > questions) see("asked");
                 if (answers.length > questions && answers[questions].innerText.includes("答"))
                     see("first");
-                if (figures > questions) see("ended");
+                if (figures > told) see("ended");
                 if (seen.ended || seen.gone) found(seen); else requestAnimationFrame(look);
             };
             requestAnimationFrame(look);

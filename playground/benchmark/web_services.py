@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from pathlib import Path
 from fastchat.serve.processes import Service, Services, free_ports
 
 PACE_S = 0.02
-ANSWER = 300
 READY_S = 120.0
 
 
@@ -63,13 +63,18 @@ class _Pace(asyncio.Event):
         return True
 
 
+def _last_of(prompt: str) -> str:
+    said = [part for part in re.split("<n>|<sep>", prompt) if part]
+    return said[-1] if said else ""
+
+
 def serve_echo(port: int, controller: str) -> None:
     """Runs a worker whose model writes what it was asked, a token at a time."""
     from fastchat.engine.echo import Script, echo_model
     from fastchat.serve.running import bind, run_app
     from fastchat.serve.worker.app import WorkerSettings, create_worker_app
 
-    script = Script(answer=lambda prompt: "答" + prompt[-ANSWER:], gate=_Pace())
+    script = Script(answer=lambda prompt: "答" + _last_of(prompt), gate=_Pace())
     settings = WorkerSettings(
         worker_address=f"http://127.0.0.1:{port}",
         model_names=["echo"],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastchat.serve.web.rendering import shown, written
+from fastchat.serve.web.rendering import first_shown, shown, written
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,16 @@ from fastchat.serve.web.rendering import shown, written
 )
 def test_tags_are_text_but_code_and_formulas_stay(text: str, expected: str) -> None:
     assert shown(text) == expected
+
+
+@given(count=st.integers(0, 500), earlier=st.integers(0, 10).map(lambda times: 40 * times))
+def test_a_long_conversation_is_shown_from_near_its_end(count: int, earlier: int) -> None:
+    first = first_shown(count, earlier)
+    assert 0 <= first <= count
+    assert first % 2 == 0  # a question comes first
+    assert first == 0 or 20 < count - first - earlier <= 40
+    if count % 20 != 1:  # a turn rarely moves it
+        assert first_shown(max(0, count - 1), earlier) == first
 
 
 @given(st.text(alphabet="ab1<>/`$\n !&lt;", max_size=60))

@@ -182,7 +182,7 @@ class ArenaTab:
         changes: Changes = {}
         for pane, session in zip(self._panes, (a, b), strict=True):
             self._desk.stop(session)
-            session.thread, session.selected = Thread(""), None
+            session.open(Thread(""))
             changes |= pane.view(session, language)
         changes |= dict.fromkeys(self._revealed, "")
         changes |= {button: gr.update(interactive=False) for button in self._votes}

@@ -158,7 +158,7 @@ class ChatTab:
         if not session.answering:
             thread = self._desk.new_thread(system=session.thread.system, model=session.thread.model)
             thread.id = ""  # until something is said
-            session.thread, session.selected = thread, None
+            session.open(thread)
 
     async def _chosen(self, model: str | None) -> Changes:
         system, sampling = self._catalogue.recommended(model or "")

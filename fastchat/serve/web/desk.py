@@ -42,6 +42,7 @@ class Session:
         owner: whose history the conversation goes to; "" keeps it nowhere.
         person: who is counted by the limits.
         selected: id of the message that was clicked, if it is still shown.
+        earlier: how many messages are shown beside the last ones.
     """
 
     thread: Thread
@@ -51,7 +52,12 @@ class Session:
     person: str = ""
     ip: str = ""
     selected: str | None = None
+    earlier: int = 0
     answering: bool = False
+
+    def open(self, thread: Thread) -> None:
+        """Puts another conversation into the pane."""
+        self.thread, self.selected, self.earlier = thread, None, 0
 
 
 @dataclass(slots=True)
@@ -195,6 +201,7 @@ class Desk:
             message.stats["finish_reason"] = ended or "stop"
         elif isinstance(error, FastChatError):
             message.stats["error"] = str(error)
+            message.stats["error_kind"] = type(error).__name__
         else:
             logger.error("Request %s failed", request_id, exc_info=error)
             message.stats["error"] = f"{type(error).__name__} in the page; its log tells more."

@@ -21,7 +21,7 @@ from fastchat.serve.web.growing import Changes, Growing, streaming
 from fastchat.serve.web.labels import Labels
 from fastchat.serve.web.listening import PRIVATE, QUICK
 from fastchat.serve.web.questions import Typed, check_may_ask, checked
-from fastchat.serve.web.rendering import LATEX, rendered, written
+from fastchat.serve.web.rendering import LATEX, STEP, first_shown, rendered, written
 from fastchat.serve.web.thread import Message, Thread
 from fastchat.serve.web.visitors import greet
 from fastchat.serve.web.words import say
@@ -84,6 +84,8 @@ class Pane:
         self._desk = desk
         self._most_characters = most_characters
         self.session = gr.State(Session(Thread(""), box=box or name))
+        small: dict[str, Any] = {"size": "sm", "min_width": 60}
+        self._earlier = labels.make(gr.Button, {"value": "earlier"}, visible=False, **small)
         self.chatbot = labels.make(
             gr.Chatbot,
             {"label": label, "placeholder": "empty_chat"},
@@ -98,7 +100,6 @@ class Pane:
             # Else an answer and the figures under it are one, which cannot be copied.
             group_consecutive_messages=False,
         )
-        small: dict[str, Any] = {"size": "sm", "min_width": 60}
         with gr.Row(visible=False, elem_classes="versions", elem_id=f"{name}-versions") as row:
             self._back = labels.make(gr.Button, {"value": "previous_version"}, **small)
             self._place = gr.Markdown(elem_classes="place")
@@ -110,7 +111,7 @@ class Pane:
     @property
     def outputs(self) -> list[Any]:
         """What handlers may change."""
-        return [self.chatbot, self._versions, self._place, self._around.box]
+        return [self.chatbot, self._earlier, self._versions, self._place, self._around.box]
 
     def wire(self, around: Surroundings) -> list[gr.events.Dependency]:
         """Connects the events of the pane itself; returns those that end with a new answer."""
@@ -120,6 +121,7 @@ class Pane:
         quick: dict[str, Any] = {**QUICK, "inputs": head, "outputs": self.outputs}
         around.box.stop(self._stop, self.session, None, **QUICK)
         self.chatbot.undo(self.undone, **quick)
+        self._earlier.click(self._more, **quick)
         self.chatbot.select(self._selected, **quick)
         self._back.click(functools.partial(self._stepped, -1), **quick)
         self._on.click(functools.partial(self._stepped, 1), **quick)
@@ -143,10 +145,17 @@ class Pane:
 
     def view(self, session: Session, language: str) -> Changes:
         """The conversation as it is, when no answer is being written."""
-        changes: Changes = {self.chatbot: rendered(session.thread, language)}
+        changes = self._messages(session, language)
         if not self._desk.is_writing(session.visitor, session.box):
             changes[self._around.box] = gr.update(submit_btn=True, stop_btn=False)
         return changes | self._versions_view(session, language)
+
+    def _messages(self, session: Session, language: str) -> Changes:
+        first = first_shown(len(session.thread.path), session.earlier)
+        return {
+            self.chatbot: rendered(session.thread, language, session.earlier),
+            self._earlier: gr.update(visible=first > 0),
+        }
 
     def _versions_view(self, session: Session, language: str) -> Changes:
         ids = [message.id for message in session.thread.path]
@@ -226,7 +235,7 @@ class Pane:
         *settings: Any,
     ) -> Growing:
         greet(self._desk, session, request)
-        path, place = session.thread.path, _place(data.index)
+        path, place = session.thread.path, _place(session, data.index)
         try:
             check_may_ask(self._desk, session, language, model)
             if place >= len(path) or not written(str(data.value)).strip():
@@ -245,7 +254,7 @@ class Pane:
         model: str | None,
         *settings: Any,
     ) -> Growing:
-        path = session.thread.path[: _place(data.index) + 1]
+        path = session.thread.path[: _place(session, data.index) + 1]
         return self._again(request, path, session, language, model, settings)
 
     async def regenerated(
@@ -307,12 +316,16 @@ class Pane:
         }
         async with aclosing(self._desk.answer(session, sampling_of(settings))) as growing:
             async for _ in growing:
-                yield {self.chatbot: rendered(session.thread, language), **change}
+                yield {**self._messages(session, language), **change}
                 change = {}
         yield self.view(session, language)
 
     async def _stop(self, session: Session) -> None:
         self._desk.stop(session)
+
+    async def _more(self, session: Session, language: str) -> Changes:
+        session.earlier += 2 * STEP
+        return self._messages(session, language)
 
     async def undone(self, session: Session, language: str) -> Changes:
         """Goes back to before the last question."""
@@ -323,7 +336,7 @@ class Pane:
         return self.view(session, language)
 
     async def _selected(self, data: gr.SelectData, session: Session, language: str) -> Changes:
-        path, place = session.thread.path, _place(data.index)
+        path, place = session.thread.path, _place(session, data.index)
         if session.answering or place >= len(path):
             return {self._place: gr.skip()}
         session.selected = path[place].id
@@ -351,5 +364,7 @@ class Pane:
         return self.view(session, language)
 
 
-def _place(index: int | tuple[int, int]) -> int:
-    return index if isinstance(index, int) else index[0]
+def _place(session: Session, index: int | tuple[int, int]) -> int:
+    """Where in the path a message is that the page shows at an index."""
+    shown = index if isinstance(index, int) else index[0]
+    return shown + first_shown(len(session.thread.path), session.earlier)

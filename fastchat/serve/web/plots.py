@@ -82,6 +82,7 @@ def loss_plot(losses: Sequence[tuple[int, float]], title: str) -> str:
         f'<polyline fill="none" stroke="{_MARK}" stroke-width="2" points="'
         + " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         + '"/>',
+        f'<circle cx="{points[-1][0]:.1f}" cy="{points[-1][1]:.1f}" r="4" fill="{_MARK}"/>',
     ]
     return _svg(parts, _WIDTH, height, f"{title}: {values[-1]:.4g}")
 

@@ -29,7 +29,6 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "model": ("Model", "模型"),
     "model_a": ("Model A", "模型 A"),
     "model_b": ("Model B", "模型 B"),
-    "reload_models": ("Look for models again", "重新获取模型列表"),
     "message": ("Message", "消息"),
     "message_hint": (
         "Ask something. Enter sends, Shift+Enter makes a new line.",
@@ -37,7 +36,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "conversation": ("Conversation", "对话内容"),
     "empty_chat": ("Ask the first question below.", "请在下方输入第一个问题。"),
-    "send": ("Send", "发送"),
+    "earlier": ("Show earlier messages", "显示更早的消息"),
     "stop": ("Stop", "停止"),
     "regenerate": ("Regenerate", "重新生成"),
     "undo": ("Undo", "撤回"),
@@ -84,7 +83,6 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "request": ("request {request_id}", "请求 {request_id}"),
     "failed": ("No answer: {error}", "未能回答：{error}"),
     "broke_off": ("The answer broke off: {error}", "回答中断：{error}"),
-    "page_failed": ("The page failed; its log tells more.", "页面出错，详情见服务器日志。"),
     "no_model": ("Choose a model first.", "请先选择模型。"),
     "no_models": ("No model is served right now: {error}", "当前没有可用的模型：{error}"),
     "nobody_registered": ("no worker has registered", "没有已注册的模型服务"),
@@ -178,6 +176,28 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "train_log": ("Log", "日志"),
     "counted": ("{votes} votes between {models} models.", "{models} 个模型之间共 {votes} 票。"),
 }
+
+
+_CAUSES: Mapping[str, str] = {
+    "WorkerUnavailableError": "模型服务不可用",
+    "WorkerTimeoutError": "模型服务长时间没有响应",
+    "OverloadedError": "模型服务繁忙，请稍后再试",
+    "RateLimitError": "请求过于频繁，请稍后再试",
+    "DeadlineError": "未能在限定时间内完成",
+    "UnknownModelError": "没有这个模型",
+    "ContextOverflowError": "内容超出模型的上下文长度",
+    "AuthenticationError": "密钥无效或没有权限",
+    "ForbiddenError": "没有权限",
+    "TooLargeError": "内容过大",
+    "GenerationError": "模型生成失败",
+    "RequestError": "请求无法处理",
+}
+"""What an error's kind means; the error itself speaks English."""
+
+
+def cause(language: str, kind: str, error: str) -> str:
+    """An error in the visitor's words, as far as there are any, and in its own."""
+    return f"{_CAUSES[kind]}。{error}" if language == "zh" and kind in _CAUSES else error
 
 
 def say(language: str, key: str, **values: object) -> str:
