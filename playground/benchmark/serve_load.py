@@ -23,6 +23,7 @@ class Answer:
         first_s: until the first text.
         whole_s: until the end.
         text: all of it.
+        finish: the reason that the stream gave for its end.
         failure: why there is no complete answer; "" if there is one.
         told: whether the stream said that it failed, or was ended properly.
     """
@@ -30,6 +31,7 @@ class Answer:
     first_s: float = 0.0
     whole_s: float = 0.0
     text: str = ""
+    finish: str = ""
     status: int = 0
     failure: str = ""
     told: bool = False
@@ -51,11 +53,15 @@ class Load:
         """Median time to the first text."""
         return statistics.median(answer.first_s for answer in self.complete)
 
+    def median_whole_s(self) -> float:
+        """Median time to the end."""
+        return statistics.median(answer.whole_s for answer in self.complete)
+
     def per_second(self) -> float:
         """Complete answers a second."""
         return len(self.complete) / self.wall_s
 
-    def fairness(self) -> float:
+    def spread(self) -> float:
         """How far the slowest answer is from the median, as a share of the median."""
         times = sorted(answer.whole_s for answer in self.complete)
         middle = statistics.median(times)
@@ -130,6 +136,7 @@ def _take(line: bytes, answer: Answer, began: float) -> None:
         if new and not answer.text:
             answer.first_s = time.perf_counter() - began
         answer.text += new
+        answer.finish = choice.get("finish_reason") or answer.finish
 
 
 async def load(urls: Sequence[str], bodies: Sequence[dict[str, Any]]) -> Load:
@@ -139,3 +146,10 @@ async def load(urls: Sequence[str], bodies: Sequence[dict[str, Any]]) -> Load:
         *(ask(urls[number % len(urls)], body) for number, body in enumerate(bodies))
     )
     return Load(list(answers), time.perf_counter() - began)
+
+
+async def one_by_one(url: str, bodies: Sequence[dict[str, Any]]) -> Load:
+    """Sends requests one after the other."""
+    began = time.perf_counter()
+    answers = [await ask(url, body) for body in bodies]
+    return Load(answers, time.perf_counter() - began)
