@@ -32,8 +32,8 @@ from fastchat.protocol.worker import (
     encode_frame,
     error_chunk,
 )
+from fastchat.serve.cluster.connections import Connections
 from fastchat.serve.cluster.controller_client import ControllerClient
-from fastchat.serve.cluster.transport import new_client
 from fastchat.serve.draining import Drain, DrainGate
 from fastchat.serve.metrics import add_metrics_route
 from fastchat.serve.streaming import StreamBody, while_connected
@@ -207,7 +207,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     worker: WorkerFace = app.state.worker
     settings = worker.settings
     await worker.open()
-    async with new_client() as http:
+    async with Connections() as http:
         registrar, registering = None, None
         if settings.controller_address is not None:
             controller = ControllerClient(
