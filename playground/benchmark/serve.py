@@ -33,6 +33,13 @@ def parser() -> argparse.ArgumentParser:
             "--model", help="a Yuan2 folder; a random one of hidden size 256 if unset"
         )
         part.add_argument("--dtype", default="bfloat16")
+    scripted.add_argument(
+        "--asked",
+        type=int,
+        default=5,
+        help="requests of each client, one after the other, so that all streams are at it at once;"
+        " with 1 a client that comes first is also done first",
+    )
     add = engine.add_argument
     add("--tokens", type=int, default=64, help="of each answer")
     add("--peer-python", help="of an environment with FastChat from PyPI")

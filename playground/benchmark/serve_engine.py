@@ -74,11 +74,11 @@ class Bench:
 
     def _ask_ours(self, count: int) -> Load:
         more = {**self._asked, "model": "yuan2", "ignore_eos": True}
-        return asyncio.run(load([self._ours.url + CHAT], bodies(count, **more)))
+        return asyncio.run(load(self._ours.url + CHAT, bodies(count, **more)))
 
     def _ask_peer(self, chain: Chain, count: int) -> Load:
         more = {**self._asked, "model": "peer"}
-        return asyncio.run(load([chain.url + CHAT], bodies(count, **more)))
+        return asyncio.run(load(chain.url + CHAT, bodies(count, **more)))
 
     def streams(self, count: int) -> None:
         """So many streams at once, all ways in turn."""

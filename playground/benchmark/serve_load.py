@@ -61,11 +61,19 @@ class Load:
         """Complete answers a second."""
         return len(self.complete) / self.wall_s
 
-    def spread(self) -> float:
-        """How far the slowest answer is from the median, as a share of the median."""
-        times = sorted(answer.whole_s for answer in self.complete)
-        middle = statistics.median(times)
-        return (times[int(0.99 * (len(times) - 1))] - middle) / middle
+    def spread(self, asked: int = 1) -> float:
+        """How far the times that clients took are from the median, as a share of it.
+
+        A client's time is that of all of its requests; 98 % of the clients are within.
+
+        Args:
+            asked: requests of each client, which follow each other in `answers`.
+        """
+        whole = [answer.whole_s for answer in self.answers]
+        times = sorted(sum(whole[at : at + asked]) for at in range(0, len(whole), asked))
+        middle, last = statistics.median(times), len(times) - 1
+        low, high = times[round(0.01 * last)], times[round(0.99 * last)]
+        return max(middle - low, high - middle) / middle
 
 
 async def ask(url: str, body: dict[str, Any], patience_s: float = 300.0) -> Answer:
@@ -139,13 +147,16 @@ def _take(line: bytes, answer: Answer, began: float) -> None:
         answer.finish = choice.get("finish_reason") or answer.finish
 
 
-async def load(urls: Sequence[str], bodies: Sequence[dict[str, Any]]) -> Load:
-    """Sends all requests at once, to the URLs in turn."""
+async def load(url: str, bodies: Sequence[dict[str, Any]], times: int = 1) -> Load:
+    """One client for each body, all at once; each sends it so many times, one after the other."""
     began = time.perf_counter()
-    answers = await asyncio.gather(
-        *(ask(urls[number % len(urls)], body) for number, body in enumerate(bodies))
-    )
-    return Load(list(answers), time.perf_counter() - began)
+
+    async def client(body: dict[str, Any]) -> list[Answer]:
+        return [await ask(url, body) for _ in range(times)]
+
+    found = await asyncio.gather(*map(client, bodies))
+    answers = [answer for answers in found for answer in answers]
+    return Load(answers, time.perf_counter() - began)
 
 
 async def one_by_one(url: str, bodies: Sequence[dict[str, Any]]) -> Load:

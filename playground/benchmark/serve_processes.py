@@ -221,16 +221,15 @@ def _module(name: str, *arguments: str) -> None:
 def _bare(port: str, backends: Sequence[str]) -> None:
     import itertools
 
-    import httpx2
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse, Response, StreamingResponse
     from starlette.routing import Route
 
-    http = httpx2.AsyncClient(
-        trust_env=False, timeout=300, limits=httpx2.Limits(max_connections=None)
-    )
+    from fastchat.serve.cluster.connections import Connections
+
+    http = Connections()
     turn = itertools.cycle(backends) if backends else None
     event = b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
 
@@ -242,8 +241,9 @@ def _bare(port: str, backends: Sequence[str]) -> None:
 
     async def passed_on(path: str, body: bytes) -> AsyncGenerator[bytes, None]:
         assert turn is not None
-        async with http.stream("POST", next(turn) + path, content=body) as response:
-            async for piece in response.aiter_raw():
+        asked = http.post(next(turn) + path, body, {}, connect_s=300, silence_s=300)
+        async with asked as response:
+            async for piece in response.pieces():
                 yield piece
 
     async def answer(request: Request) -> Response:
