@@ -339,6 +339,7 @@ async def _watched(
     """An engine's events, counted as they pass."""
     if first is None:
         return
+    watch.began(first.queued_s)
     watch.tokens(first.completion_tokens)
     last = first
     yield first
