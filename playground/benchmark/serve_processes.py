@@ -130,11 +130,17 @@ def our_chain(log: Path, worker: Sequence[Sequence[str]], *, dispatch: str = "pr
             [*command, str(port), chain.controller],
             f"{chain.workers[-1]}/health",
         )
-    port = free_port()
-    chain.url = f"http://127.0.0.1:{port}"
-    flags = ["--host", "127.0.0.1", "--port", str(port), "--controller-address", chain.controller]
-    chain.start("api", ["-m", "fastchat.serve.openai_api_server", *flags], f"{chain.url}/health")
+    chain.url = f"http://127.0.0.1:{free_port()}"
+    start_api(chain)
     return chain
+
+
+def start_api(chain: Chain) -> None:
+    """Starts the API server at the chain's URL, for the first time or again."""
+    flags = ["--host", "127.0.0.1", "--port", chain.url.rpartition(":")[2]]
+    command = ["-m", "fastchat.serve.openai_api_server", *flags]
+    command += ["--controller-address", chain.controller]
+    chain.start("api", command, f"{chain.url}/health")
 
 
 def start_controller(chain: Chain, dispatch: str = "prefix") -> None:
