@@ -19,9 +19,7 @@ from prometheus_client import CollectorRegistry
 from fastchat.conversation import Conversation
 from fastchat.errors import (
     FastChatError,
-    GenerationError,
     RequestError,
-    UnknownModelError,
     WorkerUnavailableError,
 )
 from fastchat.protocol.worker import (
@@ -34,15 +32,13 @@ from fastchat.protocol.worker import (
     EmbeddingsParams,
     GenerateParams,
     TokenizeAnswer,
-    WorkerStatus,
     error_chunk,
 )
 from fastchat.serve.cluster.connections import Connections, Response
 from fastchat.serve.cluster.transport import posted
-from fastchat.serve.draining import Drain
+from fastchat.serve.worker.face import WorkerFace
 from fastchat.serve.worker.remote_stream import RemoteAnswer, data_lines
 from fastchat.serve.worker.settings import WorkerSettings
-from fastchat.serve.worker.slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +64,7 @@ class RemoteModel:
     conversation: Conversation
 
 
-class RemoteWorker:
+class RemoteWorker(WorkerFace):
     """See the module.
 
     Args:
@@ -84,9 +80,7 @@ class RemoteWorker:
         *,
         timeout_s: float = 100.0,
     ) -> None:
-        self.settings = settings
-        self.slots = Slots(settings.limit_worker_concurrency)
-        self.drain = Drain()
+        super().__init__(settings, list(models))
         self.registry = CollectorRegistry()
         self._models = dict(models)
         self._timeout_s = timeout_s
@@ -94,27 +88,18 @@ class RemoteWorker:
 
     def _model(self, name: str) -> RemoteModel:
         if name not in self._models:
-            raise UnknownModelError(
-                f"This worker serves no model named {name!r}.",
-                hint=f"Models: {', '.join(self._models)}.",
-                param="model",
-            )
+            raise self.unknown(name)
         return self._models[name]
-
-    def status(self) -> WorkerStatus:
-        """See `Worker.status`."""
-        busy = self.slots.in_use + self.slots.waiting
-        return WorkerStatus(model_names=list(self._models), speed=1, queue_length=busy)
 
     def check_room(self) -> None:
         """The other side says when it is full."""
 
     def context_length(self, model: str) -> int:
-        """See `Worker.context_length`."""
+        """See `WorkerFace.context_length`."""
         return self._model(model).context_length
 
     async def generate(self, params: GenerateParams) -> AsyncGenerator[Chunk, None]:
-        """See `Worker.generate`."""
+        """See `WorkerFace.generate`."""
         try:
             model = self._model(params.model)
             with self.slots.claim() as claim:
@@ -149,16 +134,8 @@ class RemoteWorker:
             reported=partial(_reported, model),
         )
 
-    async def last_chunk(self, params: GenerateParams) -> Chunk:
-        """See `Worker.last_chunk`."""
-        last = error_chunk(GenerationError("There was no answer."))
-        async with aclosing(self.generate(params.model_copy(update={"deltas": False}))) as chunks:
-            async for chunk in chunks:
-                last = chunk
-        return last
-
     async def embeddings(self, params: EmbeddingsParams) -> EmbeddingsAnswer:
-        """See `Worker.embeddings`."""
+        """See `WorkerFace.embeddings`."""
         model = self._model(params.model)
         rows: list[Any] = params.input if params.token_ids is None else params.token_ids
         body = {"model": model.model_path, "input": rows}
@@ -184,7 +161,7 @@ class RemoteWorker:
         raise RequestError(f"The tokens of {params.model!r} are known elsewhere only.")
 
     def conv_template(self, model: str) -> Conversation:
-        """See `Worker.conv_template`."""
+        """See `WorkerFace.conv_template`."""
         return self._model(model).conversation
 
     async def open(self) -> None:
