@@ -18,16 +18,18 @@ BLOCK_SIZE = 16
 
 _WIDEST = 1024
 _CACHE_DTYPES = (torch.float32, torch.bfloat16)
-_TYPES: dict[str, type] = {
+_TYPES: dict[str, type | None] = {
     "p": ctypes.c_void_p,
     "i": ctypes.c_int,
     "l": ctypes.c_int64,
     "f": ctypes.c_float,
+    "n": None,
 }
 # Arguments, then the result, a letter each. The first argument is the pool where there is one.
 _SIGNATURES = {
     "packed_bytes": "ill l",
     "cache_width": "l l",
+    "large_pages": "pl n",
     "pack": "pipilplllp i",
     "matmul": "pipllplplpip i",
     "rms_norm": "ppppfllp i",
@@ -244,8 +246,12 @@ class Kernels:
         if head_dim > _WIDEST:
             raise ValueError(f"head_dim={head_dim}: heads are at most {_WIDEST} wide")
         width = self._call["cache_width"](head_dim)
-        keys = torch.zeros(blocks, heads, width, block_size, dtype=dtype)
-        return keys, torch.zeros(blocks, heads, block_size, width, dtype=dtype)
+        keys = torch.empty(blocks, heads, width, block_size, dtype=dtype)
+        values = torch.empty(blocks, heads, block_size, width, dtype=dtype)
+        for kept in (keys, values):
+            self._call["large_pages"](kept.data_ptr(), kept.nbytes)
+            kept.zero_()
+        return keys, values
 
     def rope_store(
         self,
