@@ -149,6 +149,12 @@ class Kernels:
         if fault:
             raise ValueError(f"rows names rows outside 0..{x.shape[0] - 1}")
 
+    def room(self, rows: int, columns: int) -> torch.Tensor:
+        """Memory for a large result that is used again and again: (rows, columns) float32."""
+        found = torch.empty(rows, columns)
+        self._call["large_pages"](found.data_ptr(), found.nbytes)
+        return found
+
     def rms_norm(
         self,
         x: torch.Tensor,

@@ -204,6 +204,9 @@ class Product {
 
   // All rows, at most kTile, for panels [first, last): one stream of memory for one row.
   void few(int64_t first, int64_t last) const {
+    const uint8_t* start = weights_ + first * layout_.panel_bytes();
+    for (int64_t byte = 0; byte < std::min((last - first) * layout_.panel_bytes(), kAhead); byte += 64)
+      prefetch(start + byte);
     with_rows(rows_.count, [&]<int kRows>() {
       constexpr int kWide = kRows == 1 ? 1 : kRows <= 3 ? 2 : 1;
       float kept[kWide * kRows * kPanel];
@@ -279,6 +282,26 @@ class Product {
   float* out_;
 };
 
+// Cuts [0, all) into items for threads that read memory in streams: first a long one for each, as a
+// stream starts slowly, then short ones for whoever is done first.
+struct Items {
+  int64_t all, threads, longer, shorter;
+
+  Items(int64_t count, int64_t workers) : all(count), threads(workers) {
+    longer = all * 3 / (4 * threads);
+    shorter = std::max<int64_t>(1, (all - longer * threads) / (4 * threads));
+  }
+  int64_t count() const {
+    const int64_t rest = all - longer * threads;
+    return (longer > 0 ? threads : 0) + (rest + shorter - 1) / shorter;
+  }
+  int64_t start(int64_t item) const {
+    if (longer == 0) return std::min(all, item * shorter);
+    const int64_t behind = std::max<int64_t>(0, item - threads);
+    return std::min(all, std::min(item, threads) * longer + behind * shorter);
+  }
+};
+
 // So many of `all` that there are some for every thread to even out, but no tiny ones.
 int64_t share(int64_t all, int64_t bytes, int threads) {
   const int64_t fair = all / (8 * threads), enough = kItemBytes / std::max<int64_t>(1, bytes);
@@ -306,10 +329,9 @@ void multiply(Pool& pool, const uint8_t* weights, int64_t outputs, int64_t input
 
   const Product<Format> product(weights, layout, rows, bias, add, out);
   if (count <= kTile) {
-    const int64_t pairs = layout.panels() / 2;
-    const int64_t step = share(pairs, 2 * layout.panel_bytes(), pool.threads());
-    pool.run((pairs + step - 1) / step, [&](int64_t item) {
-      product.few(item * step * 2, std::min(pairs, (item + 1) * step) * 2);
+    const Items pairs(layout.panels() / 2, pool.threads());
+    pool.run(pairs.count(), [&](int64_t item) {
+      product.few(2 * pairs.start(item), 2 * pairs.start(item + 1));
     });
     return;
   }

@@ -66,6 +66,10 @@ class TorchOps:
         product = linear(states, matrix, bias)
         return product if add_to is None else add_to.add_(product)
 
+    def logits(self, states: Tensor, matrix: Any) -> Tensor:
+        """See `Ops.logits`."""
+        return self.linear(states, matrix).float()
+
     def rms_norm(
         self, states: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None
     ) -> Tensor:
