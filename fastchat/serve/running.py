@@ -9,14 +9,13 @@ import asyncio
 import errno
 import logging
 import os
-import signal
 import socket
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from fastchat.entry import INTERRUPTED, run_entry
 from fastchat.errors import FastChatError, SettingsError
 
 if TYPE_CHECKING:
@@ -24,7 +23,16 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-INTERRUPTED = 130
+__all__ = [
+    "EVERYWHERE",
+    "INTERRUPTED",
+    "TlsFiles",
+    "address_of",
+    "bind",
+    "run_app",
+    "run_entry",
+]
+
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (what users type)
 _SHUTDOWN_S = 5
 _BACKLOG = 2048
@@ -50,22 +58,6 @@ class TlsFiles:
             if not Path(path).is_file():
                 raise SettingsError(f"--ssl needs {name} to name a file; it is {path!r}.")
         return cls(paths["SSL_KEYFILE"], paths["SSL_CERTFILE"])
-
-
-def run_entry(main: Callable[[], None]) -> NoReturn:
-    """Runs an entry point and ends the process with its status.
-
-    An error raised on purpose becomes one line on stderr; TERM ends the process cleanly.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        main()
-    except FastChatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    sys.exit(0)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

@@ -18,18 +18,17 @@ BLOCK_SIZE = 16
 
 _WIDEST = 1024
 _CACHE_DTYPES = (torch.float32, torch.bfloat16)
-_TYPES: dict[str, type | None] = {
+_TYPES: dict[str, type] = {
     "p": ctypes.c_void_p,
     "i": ctypes.c_int,
     "l": ctypes.c_int64,
     "f": ctypes.c_float,
-    "n": None,
 }
 # Arguments, then the result, a letter each. The first argument is the pool where there is one.
 _SIGNATURES = {
     "packed_bytes": "ill l",
     "cache_width": "l l",
-    "large_pages": "pl n",
+    "large_pages": "pl i",
     "pack": "pipilplllp i",
     "matmul": "pipllplplpip i",
     "rms_norm": "ppppfllp i",
