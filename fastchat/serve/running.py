@@ -116,12 +116,24 @@ def _cannot_listen(host: str, port: int, error: OSError) -> FastChatError:
 
 
 def run_app(
-    app: FastAPI, sockets: Sequence[socket.socket], host: str, tls: TlsFiles | None = None
+    app: FastAPI,
+    sockets: Sequence[socket.socket],
+    host: str,
+    tls: TlsFiles | None = None,
+    *,
+    access_log: bool = True,
 ) -> None:
     """Serves an application on bound sockets until INT or TERM.
 
     An application with a `state.drain` is then given the time to finish what it does; a
     second signal ends it at once.
+
+    Args:
+        app: what is served.
+        sockets: from `bind`.
+        host: as it was asked for.
+        tls: serves HTTPS.
+        access_log: whether every request makes a line in the log.
 
     Raises:
         FastChatError: another process listens on the port by now, or the start failed.
@@ -166,6 +178,7 @@ def run_app(
         host=host,
         port=port,
         log_config=None,
+        access_log=access_log,
         timeout_graceful_shutdown=_SHUTDOWN_S,
         ssl_keyfile=tls.key if tls else None,
         ssl_certfile=tls.certificate if tls else None,
