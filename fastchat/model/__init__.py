@@ -15,6 +15,7 @@ from transformers.models.auto.tokenization_auto import (
 from fastchat.model.configuration_yuan import YuanConfig
 from fastchat.model.forest import register_forest_attention
 from fastchat.model.modeling_yuan import YuanForCausalLM, YuanModel
+from fastchat.model.parallel_styles import register_parallel_styles
 from fastchat.model.tokenization_yuan import YuanTokenizer
 from fastchat.model.tokenizer_loading import load_tokenizer
 
@@ -26,5 +27,6 @@ AutoTokenizer.register(YuanConfig, YuanTokenizer, exist_ok=True)
 TOKENIZER_MAPPING_NAMES["yuan"] = YuanTokenizer.__name__
 MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.add("yuan")
 register_forest_attention()
+register_parallel_styles()
 
 __all__ = ["YuanConfig", "YuanForCausalLM", "YuanModel", "YuanTokenizer", "load_tokenizer"]

@@ -151,10 +151,7 @@ class YuanPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {
-        "hidden_states": YuanDecoderLayer,
-        "attentions": YuanAttention,
-    }
+    _can_record_outputs = {"hidden_states": YuanDecoderLayer, "attentions": YuanAttention}
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -293,6 +290,7 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
     """Yuan2 with its output matrix: next-token logits and the shifted loss."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
 
     def __init__(self, config: YuanConfig) -> None:
         super().__init__(config)
