@@ -1,4 +1,4 @@
-"""A random checkpoint is read by everything that reads a published one, and is there whole or not."""
+"""Whatever reads a published checkpoint reads a random one, which is there whole or not at all."""
 
 from __future__ import annotations
 

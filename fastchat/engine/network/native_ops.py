@@ -6,6 +6,7 @@ alone and in any batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,11 +41,11 @@ class NativeOps:
         self._cache_dtype = cache_dtype
 
     def matrix(
-        self, weight: Tensor, row_order: Tensor | None = None, *, fine: bool = False
+        self, parts: Sequence[Tensor], row_order: Tensor | None = None, *, fine: bool = False
     ) -> PackedMatrix:
         """See `Ops.matrix`."""
         kind: PackedKind = "int8" if fine and self._kind == "int4" else self._kind
-        return self._kernels.pack(weight, kind, row_order=row_order)
+        return self._kernels.pack(parts, kind, row_order=row_order)
 
     def linear(
         self,
