@@ -10,17 +10,23 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fastchat.demo.random_checkpoint import (
+    FORMATS,
     main,
     plan_shards,
     published_config,
     size_in_bytes,
     write_random_checkpoint,
 )
-from fastchat.errors import SettingsError
+from fastchat.engine.loading import load_served_model
+from fastchat.engine.settings import EngineSettings
+from fastchat.errors import CheckpointError, SettingsError
 from fastchat.model import YuanConfig
 from fastchat.model.published_weights import published_shapes, refuse_other_weights
 from fastchat.model.weight_files import WeightFiles
+from fastchat.train.arguments import ModelArguments
+from fastchat.train.loading import load_for_training
 from fastchat.train.memory.shape import PUBLISHED
+from fastchat.train.training_arguments import TrainingArguments
 
 SMALL = YuanConfig(
     vocab_size=4096,
@@ -28,6 +34,9 @@ SMALL = YuanConfig(
     intermediate_size=64,
     num_hidden_layers=2,
     num_attention_heads=2,
+    pad_token_id=1,
+    bos_token_id=1,
+    eos_token_id=1,
 )
 
 
@@ -80,3 +89,23 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads((out / "config.json").read_text())["hidden_size"] == 32
     assert main(["--model", "7b", "--out", str(tmp_path / "no")]) != 0
     assert "neither 2b, 51b, 102b nor a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_missing_file_is_named_by_whatever_loads_the_model(
+    tmp_path: Path, file_format: str
+) -> None:
+    folder = tmp_path / "model"
+    write_random_checkpoint(folder, SMALL, file_format=file_format, shard_bytes=100_000)
+    missing = next(folder.glob("*-00002-of-00003.*"))
+    missing.unlink()
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    for load in (
+        lambda: load_served_model(str(folder), device="cpu"),
+        lambda: load_served_model(str(folder), device="cpu", engine=EngineSettings(batched=False)),
+        lambda: load_for_training(
+            ModelArguments(model_name_or_path=str(folder)), arguments, None, None
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=f"lacks {missing.name}, named in"):
+            load()
