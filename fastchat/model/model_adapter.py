@@ -169,10 +169,9 @@ def _device_map(
 
     from fastchat.model.device_maps import map_layers
 
-    if isinstance(dtype, str):
-        dtype = getattr(torch, dtype)
+    held: torch.dtype | None = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     adapted = read_json(folder, "adapter_config.json") is not None
-    return map_layers(base_of(folder) if adapted else folder, dtype, memory)
+    return map_layers(base_of(folder) if adapted else folder, held, memory)
 
 
 def _memory_per_gpu(device: str, num_gpus: int, wanted: str | None) -> dict[int, int]:
