@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 
 from fastchat.errors import UnsupportedModelError
 
+FILTER_NORM_EPS = 1e-6  # fixed in the published network, whatever rms_norm_eps says
 FILTER_STATES = 2  # per layer: the filter's last input and the last output of its first stage
 
 

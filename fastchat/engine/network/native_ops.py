@@ -20,7 +20,7 @@ from fastchat.engine.native.packed import PackedKind, PackedMatrix
 from fastchat.engine.network.adapters import Stack
 from fastchat.engine.network.decode_graphs import Layers
 from fastchat.engine.network.yuan import Layer, LayerCache, Network
-from fastchat.model.local_filter import FILTER_NORM_EPS
+from fastchat.model.configuration_yuan import FILTER_NORM_EPS
 
 Cache = tuple[Tensor, Tensor]
 

@@ -20,8 +20,7 @@ from torch import Tensor
 from fastchat.engine.batching.step import Step
 from fastchat.engine.network.adapters import Adapter, Stack, flat, stack
 from fastchat.engine.network.decode_graphs import Layers
-from fastchat.model.configuration_yuan import YuanConfig
-from fastchat.model.local_filter import FILTER_NORM_EPS
+from fastchat.model.configuration_yuan import FILTER_NORM_EPS, YuanConfig
 from fastchat.model.published_weights import layer_shapes
 
 Read = Callable[[str], Tensor]
