@@ -46,14 +46,19 @@ class Machine:
 def measure() -> Machine:
     """Measures both, each as the best of many tries: what else runs here must not lower it."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    large = torch.ones(1 << 27)  # 512 MiB: more than any cache holds
-    bandwidth = large.nbytes / _best(large.sum)
     rates = []
     for dtype in (torch.float32, torch.bfloat16):
         left = torch.randn(1024, 2048).to(dtype)
         right = torch.randn(2048, 2048).to(dtype)
         rates.append(2 * 1024 * 2048 * 2048 / _best(lambda: left @ right, tries=10))  # noqa: B023
-    return Machine(bandwidth, max(rates))
+    return Machine(bandwidth(), max(rates))
+
+
+def bandwidth() -> float:
+    """Bytes a second read from memory, as the best of many tries."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    large = torch.ones(1 << 27)  # 512 MiB: more than any cache holds
+    return large.nbytes / _best(large.sum)
 
 
 def _best(work: Callable[[], object], tries: int = 20) -> float:

@@ -54,7 +54,12 @@ def found(folders: dict[str, Path]) -> list[dict[str, Any]]:
         )
         for rank in "01"
     ]
-    outputs = [process.communicate(timeout=150) for process in processes]
+    try:
+        outputs = [process.communicate(timeout=160) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
     for process, (_, stderr) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, stderr
     return [json.loads(stdout.splitlines()[-1]) for stdout, _ in outputs]
