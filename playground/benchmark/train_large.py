@@ -75,6 +75,7 @@ def measured(args: argparse.Namespace, folder: Path) -> list[tuple[str, float]]:
         weight.grad = torch.zeros_like(weight)
     optimizer.step()
     standing = reset_peak() - before
+    print(f"{loaded:.2f} GB at most while loading, {standing:.2f} GB standing", file=sys.stderr)
     start = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16):
         loss = model(**inputs).loss
