@@ -112,9 +112,7 @@ def peak_rss() -> int:
 
 
 def touch_seconds(size: int) -> float:
-    """Writing new memory for the first time, on all threads: on a virtual machine it costs more
-    than reading a cached file.
-    """
+    """Writes new memory once, on all threads; on a virtual machine that may take longer."""
     import torch
 
     start = time.perf_counter()
