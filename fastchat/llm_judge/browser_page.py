@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fastchat.errors import FastChatError
 from fastchat.llm_judge.browsing import ALL, Library, TurnView
 from fastchat.llm_judge.questions import Question
-from fastchat.shown_text import shown
+from fastchat.shown_text import LATEX, shown
 
 TURNS = 2
 NOBODY = "none"
@@ -28,6 +28,7 @@ _OPTIONS: dict[str, Any] = {
     "show_progress": "hidden",
     "queue": False,
 }
+_TEXT: dict[str, Any] = {"padding": True, "latex_delimiters": list(LATEX)}
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:;"
     " style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:;"
@@ -107,14 +108,14 @@ class _Browser:
     def _turn(self, turn: int) -> list[Any]:
         """The components of a turn, in the order of `_shown`."""
         with gr.Column(elem_id=f"turn-{turn}", visible=False) as group:
-            asked = gr.Markdown(elem_classes="asked", padding=True)
+            asked = gr.Markdown(elem_classes="asked", **_TEXT)
             with gr.Row():
-                said = [gr.Markdown(elem_classes="said", padding=True) for _ in self._models]
+                said = [gr.Markdown(elem_classes="said", **_TEXT) for _ in self._models]
             verdict = gr.Markdown(padding=True, elem_classes="verdict")
             with gr.Accordion("Reference answer", open=False) as folded:
-                reference = gr.Markdown(padding=True)
+                reference = gr.Markdown(**_TEXT)
             with gr.Accordion("What the judge said", open=False) as judged:
-                judgments = gr.Markdown(padding=True)
+                judgments = gr.Markdown(**_TEXT)
         return [group, asked, *said, verdict, folded, reference, judged, judgments]
 
     def _wire(self, back: Any, forth: Any) -> None:

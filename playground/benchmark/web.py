@@ -2,10 +2,11 @@
 
     python playground/benchmark/web.py [--chats 30] [--json]
 
-The model is an echo that writes a token every 20 ms, in processes of its own, so that the page
-is what is measured. Told are: the first text on the page after the first text of the API, both in
-ms; the slowest of many chats' tokens/s over one chat's alone; the reaction to a click while many
-chats stream; and the time to take a new turn at turn 200 over that at turn 10.
+The model is an echo that writes a token every 20 ms, in a process of its own, so that the page is
+what is measured; its reader is Debian's chromium. Told are, in ms unless a name says otherwise:
+from Stop to a free slot, by the worker's own metric; the first text on the screen after the first
+text of the API; what drawing a turn takes in conversations of 200 and of 10 turns; the slowest of
+many chats over one alone, as their texts arrive, and what clicks take meanwhile.
 """
 
 from __future__ import annotations
@@ -13,129 +14,199 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2
+from playwright.async_api import Page, async_playwright
 
-from fastchat.serve.processes import Service, Services, free_ports
-from fastchat.serve.talking.answer import Question, Sampling
-from fastchat.serve.talking.backend import ask
-from fastchat.serve.talking.cluster import ClusterBackend
+from playground.benchmark.web_crowd import CrowdedPage
+from playground.benchmark.web_services import Addresses, services_of
 
-PACE_S = 0.02
-READY_S = 120.0
+CHROMIUM = "/usr/bin/chromium"
 ROUNDS = 9
+TURNS = 7
+ANSWER_OF_HISTORY = "A sentence of an answer, **with** some `code`.\n\n" * 4
+CROWDS_QUESTION = "x" * 300
+RUNNING = re.compile(r"^\w+:num_requests_running\S* ([0-9.]+)", re.MULTILINE)
+
+CLICK = "(button) => button.click()"  # a person's hand is not measured
+# From a key press or a click until the frame after the page has drawn what came of it.
+WATCH_JS = """([event, questions]) => {
+    const chat = document.querySelector("#chat-chat");
+    const seen = {asked: null, first: null, ended: null, gone: null};
+    window.watched = new Promise((found) => {
+        document.addEventListener(event, () => {
+            const began = performance.now();
+            const told = chat.querySelectorAll(".figures").length;
+            const see = (what) => { seen[what] ??= performance.now() - began; };
+            const look = () => {
+                const asked = chat.querySelectorAll("[data-testid=user]").length;
+                const answers = chat.querySelectorAll("[data-testid=bot]:not(:has(.figures))");
+                const figures = chat.querySelectorAll(".figures").length;
+                if (asked < questions) see("gone");
+                if (asked > questions) see("asked");
+                if (answers.length > questions && answers[questions].innerText.includes("答"))
+                    see("first");
+                if (figures > told) see("ended");
+                if (seen.ended || seen.gone) found(seen); else requestAnimationFrame(look);
+            };
+            requestAnimationFrame(look);
+        }, {once: true, capture: true});
+    });
+}"""
 
 
-class Page:
-    """The page as a browser speaks to it."""
-
-    def __init__(self, http: httpx2.AsyncClient, url: str, config: dict[str, Any]) -> None:
-        self._http = http
-        self._url = url
-        names = {each["id"]: each["props"].get("elem_id") for each in config["components"]}
-        self._events = {
-            (names.get(target), event): each["id"]
-            for each in config["dependencies"]
-            for target, event in each["targets"]
-        }
-
-    async def events(
-        self, session: str, what: tuple[str, str], data: list[Any]
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """Triggers an event, and yields what the page tells of it."""
-        body = {"data": data, "fn_index": self._events[what], "session_hash": session}
-        answer = await self._http.post(f"{self._url}/gradio_api/queue/join", json=body)
-        answer.raise_for_status()
-        stream = f"{self._url}/gradio_api/queue/data?session_hash={session}"
-        async with self._http.stream("GET", stream) as response:
-            async for line in response.aiter_lines():
-                if line.startswith("data:"):
-                    event = json.loads(line.removeprefix("data:"))
-                    yield event
-                    if event["msg"] == "process_completed":
-                        return
-
-    async def ask(self, session: str, text: str) -> tuple[float, str]:
-        """Seconds to the first text of the answer, and the figures under it."""
-        said = {"text": text, "files": []}
-        data = [session, said, None, "en", "echo", "", 0.7, 1.0, 1024, 1.0]
-        began, first, last = time.perf_counter(), None, ""
-        async for event in self.events(session, ("chat-box", "submit"), data):
-            told = json.dumps(event.get("output", ""), ensure_ascii=False)
-            if first is None and "答" in told:
-                first = time.perf_counter() - began
-            if "tokens/s" in told:
-                last = told[told.rindex("figures") :]
-        assert first is not None
-        return first, last
-
-    async def click(self, session: str) -> float:
-        """Seconds from a click to the page's reaction."""
-        began = time.perf_counter()
-        body = {
-            "data": [None, "en"],
-            "fn_index": self._events["chat-chat", "undo"],
-            "session_hash": session,
-        }
-        answer = await self._http.post(f"{self._url}/gradio_api/run/predict", json=body)
-        answer.raise_for_status()
-        return time.perf_counter() - began
+@asynccontextmanager
+async def reader(url: str, outside: list[str]) -> AsyncGenerator[Page, None]:
+    """A person's tab; URLs of other hosts that it asks for are put into `outside`."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        page = await (await browser.new_context(locale="en-US")).new_page()
+        page.on("request", lambda request: outside.append(request.url))
+        await page.goto(url)
+        await page.wait_for_function("document.querySelector('#model input')?.value")
+        yield page
+        await browser.close()
 
 
-def speed_of(figures: str) -> float:
-    """The tokens/s in a line of figures."""
-    return float(figures.partition(" tokens/s")[0].rpartition(" ")[2])
+async def questions_on(page: Page) -> int:
+    """How many questions the page shows."""
+    return await page.locator("#chat-chat [data-testid=user]").count()
 
 
-async def first_of_api(controller: str) -> float:
-    """Seconds to the first text of an answer, asked for without a page."""
-    backend = ClusterBackend(controller)
+async def type_in(page: Page, text: str) -> None:
+    """Puts a text into the box."""
+    await page.locator("#chat-box textarea").fill(text)
+
+
+async def send(page: Page, text: str) -> dict[str, float]:
+    """Sends a message; when its question, its first text and its figures were drawn, in ms."""
+    await page.evaluate(WATCH_JS, ["keydown", await questions_on(page)])
+    await type_in(page, text)
+    await page.locator("#chat-box textarea").press("Enter")
+    seen: dict[str, float] = await page.evaluate("window.watched")
+    return seen
+
+
+async def undo(page: Page) -> float:
+    """Takes the last question back; ms until it is gone."""
+    await page.evaluate(WATCH_JS, ["click", await questions_on(page)])
+    await page.locator("button:not(.icon-button)", has_text="Undo").evaluate(CLICK)
+    return float((await page.evaluate("window.watched"))["gone"])
+
+
+async def first_of_api(http: httpx2.AsyncClient, api: str) -> float:
+    """Milliseconds to the first text of an answer from the API server."""
     messages = [{"role": "user", "content": "hi"}]
-    question = Question("echo", messages, Sampling(max_new_tokens=8), "req-benchmark")
-    async for answer in ask(backend, question, time.perf_counter):
-        if answer.first_token_s is not None:
-            await backend.close()
-            return answer.first_token_s
-    raise AssertionError
+    body = {"model": "echo", "messages": messages, "stream": True, "max_tokens": 8}
+    began = time.perf_counter()
+    async with http.stream("POST", api + "/v1/chat/completions", json=body) as response:
+        async for line in response.aiter_lines():
+            if "答" in line or "\\u7b54" in line:
+                return 1000 * (time.perf_counter() - began)
+    raise RuntimeError("the API gave no text")
 
 
-async def measure(url: str, controller: str, chats: int) -> dict[str, float]:
+async def stopping(page: Page, http: httpx2.AsyncClient, worker: str) -> float:
+    """Milliseconds from the click on Stop until the worker counts no request."""
+
+    async def running() -> float:
+        found = RUNNING.search((await http.get(worker + "/metrics")).text)
+        assert found is not None
+        return float(found[1])
+
+    asked = await questions_on(page)
+    await type_in(page, CROWDS_QUESTION)
+    await page.locator("#chat-box textarea").press("Enter")
+    answers = page.locator("#chat-chat [data-testid=bot]:not(:has(.figures))")
+    await answers.nth(asked).filter(has_text="xx").wait_for()
+    assert await running() == 1
+    began = time.perf_counter()
+    await page.locator("#chat-box").get_by_label("Stop", exact=True).evaluate(CLICK)
+    while await running():
+        pass
+    took = 1000 * (time.perf_counter() - began)
+    await page.locator("#chat-chat .figures").nth(asked).wait_for()
+    return took
+
+
+async def turns_after(page: Page, turns: int, folder: Path) -> dict[str, float]:
+    """Medians over some turns after a conversation of `turns`."""
+    messages = [
+        {"role": role, "content": text}
+        for number in range(turns)
+        for role, text in (("user", f"Question {number}"), ("assistant", ANSWER_OF_HISTORY))
+    ]
+    file = folder / "conversation.json"
+    file.write_text(json.dumps({"messages": messages}), encoding="utf-8")
+    async with page.expect_file_chooser() as chooser:
+        await page.locator("#import").click()
+    await (await chooser.value).set_files(file)
+    count = "document.querySelectorAll('#chat-chat [data-testid=user]').length"
+    await page.wait_for_function(f"{count} == {turns}")
+    seen = [await send(page, "x" * 40) for _ in range(TURNS)]
+    return {
+        what: statistics.median(each[what] for each in seen) for what in seen[0] if seen[0][what]
+    }
+
+
+async def crowd(page: Page, http: httpx2.AsyncClient, url: str, chats: int) -> dict[str, float]:
+    """Many chats at a time, and a person who uses the page meanwhile."""
+    visitors = CrowdedPage(http, url, (await http.get(url + "/config")).json())
+    for name in ["alone", *(f"many{number}" for number in range(chats))]:
+        await visitors.arrive(name)
+    alone = await visitors.ask("alone", CROWDS_QUESTION)
+    many = [asyncio.create_task(visitors.ask(f"many{n}", CROWDS_QUESTION)) for n in range(chats)]
+    await asyncio.sleep(1)
+    clicks = []
+    while not any(each.done() for each in many):
+        clicks += [(await send(page, "hi"))["asked"], await undo(page)]
+    speeds = [(await each).tokens_per_s for each in many]
+    return {
+        "alone_tokens_per_s": alone.tokens_per_s,
+        "slowest_of_many_over_alone": min(speeds) / alone.tokens_per_s,
+        "clicks_median": statistics.median(clicks),
+        "clicks_worst": max(clicks),
+        "clicks": len(clicks),
+    }
+
+
+async def measure(urls: Addresses, chats: int, folder: Path) -> dict[str, float]:
     """All figures."""
     limits = httpx2.Limits(max_connections=None)
-    async with httpx2.AsyncClient(timeout=120, trust_env=False, limits=limits) as http:
-        page = Page(http, url, (await http.get(url + "/config")).json())
-        await page.ask("warm", "hi")
-        firsts, plain = [], []
-        for number in range(ROUNDS):
-            plain.append(await first_of_api(controller))
-            firsts.append((await page.ask(f"first{number}", "hi"))[0])
-        alone = speed_of((await page.ask("alone", "x" * 150))[1])
-        many = [asyncio.create_task(page.ask(f"many{n}", "x" * 150)) for n in range(chats)]
-        clicks = []
-        while not all(each.done() for each in many):
-            clicks.append(await page.click(f"clicker{len(clicks)}"))
-            await asyncio.sleep(0.1)
-        speeds = [speed_of((await each)[1]) for each in many]
-        turns = []
-        for _ in range(200):
-            began = time.perf_counter()
-            await page.ask("long", "h")
-            turns.append(time.perf_counter() - began)
-    return {
-        "first_text_api_ms": 1000 * statistics.median(plain),
-        "first_text_page_ms": 1000 * statistics.median(firsts),
-        "slowest_of_many_over_alone": min(speeds) / alone,
-        "click_median_ms": 1000 * statistics.median(clicks),
-        "click_worst_ms": 1000 * max(clicks),
-        "turn_200_over_turn_10": statistics.median(turns[-5:]) / statistics.median(turns[7:12]),
-    }
+    asked_for: list[str] = []
+    async with (
+        httpx2.AsyncClient(timeout=120, trust_env=False, limits=limits) as http,
+        reader(urls.page, asked_for) as page,
+    ):
+        await send(page, "warm")
+        figures = {
+            "stop": statistics.median([await stopping(page, http, urls.worker) for _ in range(3)])
+        }
+        plain, seen = [], []
+        for _ in range(ROUNDS):
+            plain.append(await first_of_api(http, urls.api))
+            seen.append((await send(page, "hi"))["first"])
+        figures |= {"first_api": statistics.median(plain), "first_page": statistics.median(seen)}
+        for turns in (10, 200):
+            took = await turns_after(page, turns, folder)
+            figures |= {f"turn_{turns}_{what}": value for what, value in took.items()}
+        await page.locator("#new-chat").click()
+        await page.wait_for_function("!document.querySelector('#chat-chat [data-testid=user]')")
+        await send(page, "hi")
+        figures |= await crowd(page, http, urls.page, chats)
+    inside = (urls.page, "data:", "blob:")
+    figures["outside_requests"] = sum(not url.startswith(inside) for url in asked_for)
+    return figures
 
 
 def main() -> None:
@@ -143,75 +214,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chats", type=int, default=30, help="chats at the same time")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--serve", nargs=2, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.serve:
-        serve_echo(*args.serve)
-        return
-    with tempfile.TemporaryDirectory() as folder, Services(Path(folder)) as services:
-        url, controller = start(services, Path(folder))
-        figures = asyncio.run(measure(url, controller, args.chats))
+    with tempfile.TemporaryDirectory() as folder, services_of(Path(folder)) as urls:
+        figures = asyncio.run(measure(urls, args.chats, Path(folder)))
     if args.json:
         print(json.dumps(figures))
-    else:
-        for name, value in figures.items():
-            print(f"{name:<28} {value:8.2f}")
-
-
-def start(services: Services, folder: Path) -> tuple[str, str]:
-    """Starts a controller, an echo and the page; the page's URL and the controller's."""
-    controller_port, worker_port, page_port = free_ports(3)
-    controller = f"http://127.0.0.1:{controller_port}"
-    local = ["--host", "127.0.0.1", "--port"]
-    flags = [*local, str(page_port), "--controller-url", controller, "--limit-turns", "1000"]
-    flags += ["--history-file", str(folder / "history"), "--concurrency-count", "100"]
-    for service in (
-        Service(
-            "controller",
-            "fastchat.serve.controller",
-            [*local, str(controller_port)],
-            controller + "/health",
-        ),
-        Service(
-            "echo",
-            "playground.benchmark.web",
-            ["--serve", str(worker_port), str(controller_port)],
-            f"http://127.0.0.1:{worker_port}/health",
-        ),
-        Service(
-            "page",
-            "fastchat.serve.gradio_web_server",
-            flags,
-            f"http://127.0.0.1:{page_port}/config",
-        ),
-    ):
-        services.start(
-            Service(service.name, service.module, service.flags, service.ready_url, {"LOGDIR": ""})
-        )
-    services.wait_until_ready(READY_S)
-    return f"http://127.0.0.1:{page_port}", controller
-
-
-def serve_echo(port: int, controller_port: int) -> None:
-    """Runs a worker whose model writes what it was asked, a token at a time."""
-    from fastchat.engine.echo import Script, echo_model
-    from fastchat.serve.running import bind, run_app
-    from fastchat.serve.worker.app import WorkerSettings, create_worker_app
-
-    class Pace(asyncio.Event):
-        async def wait(self) -> bool:  # type: ignore[override]
-            await asyncio.sleep(PACE_S)
-            return True
-
-    script = Script(answer=lambda prompt: "答" + prompt[-150:], gate=Pace())
-    settings = WorkerSettings(
-        worker_address=f"http://127.0.0.1:{port}",
-        model_names=["echo"],
-        controller_address=f"http://127.0.0.1:{controller_port}",
-        limit_worker_concurrency=100,
-    )
-    served = echo_model(script, context_length=10**6)
-    run_app(create_worker_app(served, settings), bind("127.0.0.1", port), "127.0.0.1")
+        return
+    for name, value in figures.items():
+        print(f"{name:<28} {value:8.2f}")
 
 
 if __name__ == "__main__":

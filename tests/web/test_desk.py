@@ -59,7 +59,9 @@ def last(session):
 async def test_an_answer_grows_in_the_conversation_and_is_kept(desk):
     session = opened(desk)
     texts = await whole(desk, session)
-    assert texts[-1] == last(session).text == "你好"
+    assert last(session).text == "你好"
+    assert texts == sorted(texts, key=len)
+    assert all("你好".startswith(text) for text in texts)
     assert figures(last(session), "en").endswith("complete")
     kept = desk.history.load("me", session.thread.id)
     assert [message.text for message in kept.path] == ["你好", "你好"]
@@ -107,6 +109,7 @@ async def test_a_failure_keeps_the_text_and_tells_cause_and_request(desk, stack)
     assert last(session).text
     assert "scripted" in told or "broke off" in told
     assert last(session).stats["request_id"] in told
+    assert "模型" in figures(last(session), "zh")
     assert not session.answering
     stack.engine.script = Script()
     session.thread.go_to(session.thread.path[0].id)
@@ -124,6 +127,42 @@ async def test_nobody_there_is_told_as_such_and_the_question_stays(desk):
     kept = desk.history.load("me", session.thread.id)
     assert [message.text for message in kept.path] == ["precious", ""]
     assert kept.prompt() == []
+
+
+async def test_tokens_are_counted_only_where_they_might_not_fit(desk, stack, monkeypatch):
+    session = opened(desk, "hi")
+    asked = []
+    room = desk.backend.room
+
+    async def counted(model, text):
+        asked.append(text)
+        return await room(model, text)
+
+    monkeypatch.setattr(desk.backend, "room", counted)
+    assert await desk.room("echo", "hi") is not None
+    assert await desk.room("echo", "hi", 100) is None
+    assert await desk.room("echo", "字" * 400) is not None
+    assert asked == ["hi", "字" * 400]
+    await whole(desk, session, max_new_tokens=100)
+    assert len(asked) == 2
+
+
+async def test_a_box_is_busy_until_the_last_of_its_panes_has_answered(desk, stack):
+    stack.engine.script = Script(answer=lambda _: "x" * 900)
+    a, b = opened(desk), opened(desk)
+    a.box = b.box = "compare"
+    async with (
+        aclosing(desk.answer(a, Sampling())) as one,
+        aclosing(desk.answer(b, Sampling())) as other,
+    ):
+        await anext(one)
+        await anext(other)
+        assert desk.is_writing("tab", "compare")
+        assert not desk.is_writing("tab", "chat")
+        assert not desk.is_writing("another tab", "compare")
+        await one.aclose()
+        assert desk.is_writing("tab", "compare")
+    assert not desk.is_writing("tab", "compare")
 
 
 async def test_an_answer_is_asked_for_as_long_as_fits(desk, stack):

@@ -144,6 +144,45 @@ def test_a_files_text_goes_into_the_prompt(browser, site, tmp_path):
         expect(visitor.answers()).to_contain_text("总结一下")
 
 
+def test_what_is_copied_and_edited_is_what_was_written(browser, site):
+    said = "a <b>tag</b> of $5 and $x_1$"
+    allowed = ["clipboard-read", "clipboard-write"]
+    with visit(browser, site.page_url, permissions=allowed) as visitor:
+        page = visitor.page
+        visitor.send(said)
+        visitor.complete(1)
+        expect(visitor.answers()).to_contain_text("a <b>tag</b> of $5")
+        expect(visitor.answers().locator(".katex")).to_have_count(2)
+        page.get_by_label("Copy message").last.click()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith(MARKDOWN)
+        assert said in copied
+        page.get_by_label("Edit", exact=True).first.click()
+        expect(page.locator("#chat-chat textarea")).to_have_value(said)
+
+
+def test_a_long_conversation_is_shown_from_near_its_end(browser, site, tmp_path):
+    roles = [("user", "question"), ("assistant", "answer")] * 30
+    messages = [{"role": role, "content": f"{what} {at}"} for at, (role, what) in enumerate(roles)]
+    file = tmp_path / "long.json"
+    file.write_text(json.dumps({"messages": messages}))
+    with visit(browser, site.page_url) as visitor:
+        page = visitor.page
+        with page.expect_file_chooser() as chooser:
+            visitor.button("Import").click()
+        chooser.value.set_files(file)
+        expect(visitor.answers()).to_have_count(20)
+        page.get_by_label("Edit", exact=True).first.click()
+        page.locator("#chat-chat textarea").fill("another question")
+        page.get_by_label("Submit", exact=True).first.click()
+        visitor.complete(1)
+        expect(page.locator("#chat-versions")).to_be_hidden()
+        visitor.button("Undo").click()
+        expect(visitor.answers()).to_have_count(10)
+        expect(visitor.answers().first).to_contain_text("answer 1")
+        expect(visitor.answers().last).to_contain_text("answer 19")
+
+
 def test_a_login_is_asked_for_and_the_history_is_the_users(browser, site, serve_page, tmp_path):
     users = tmp_path / "users"
     users.write_text("me:pass:word\nyou:other\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -16,6 +18,7 @@ from fastchat.serve.cluster.worker_client import WorkerClient
 from fastchat.serve.talking.answer import Progress, Question
 from fastchat.serve.talking.backend import Room
 
+_TEMPLATE_LIFE_S = 60.0
 _DEFAULTS = {"temperature": 0.7, "top_p": 1.0, "repetition_penalty": 1.0, "max_new_tokens": None}
 
 
@@ -29,6 +32,7 @@ class ClusterBackend:
     def __init__(self, controller_address: str) -> None:
         self._http = new_client()
         self._controller = ControllerClient(self._http, controller_address)
+        self._templates: dict[tuple[str, str], tuple[float, Conversation]] = {}
 
     async def models(self) -> list[str]:
         """See `Backend.models`."""
@@ -36,29 +40,44 @@ class ClusterBackend:
 
     async def stream(self, question: Question) -> AsyncGenerator[Progress, None]:
         """See `Backend.stream`. A worker that is not there any more is asked for once only."""
-        worker = await self._worker(question.model)
-        try:
-            template = await worker.conv_template(question.model)
-        except WorkerUnavailableError:
-            worker = await self._worker(question.model, failed=[worker.address])
-            template = await worker.conv_template(question.model)
-        params = _params(question, template)
-        async with aclosing(worker.generate_stream(params)) as chunks:
-            async for chunk in chunks:
-                yield _progress(chunk)
+        failed: list[str] = []
+        while True:
+            worker, told = await self._worker(question.model, failed), False
+            try:
+                params = _params(question, await self._template(worker, question.model))
+                async with aclosing(worker.generate_stream(params)) as chunks:
+                    async for chunk in chunks:
+                        told = True
+                        yield _progress(chunk)
+            except WorkerUnavailableError:
+                if told or failed:
+                    raise
+                failed.append(worker.address)
+            else:
+                return
 
     async def room(self, model: str, text: str) -> Room | None:
         """See `Backend.room`."""
         try:
             worker = await self._worker(model)
-            tokens = await worker.count_token(model, text)
-            return Room(tokens, await worker.context_length(model))
+            return Room(
+                *await asyncio.gather(worker.count_token(model, text), worker.context_length(model))
+            )
         except FastChatError:
             return None
 
     async def close(self) -> None:
         """See `Backend.close`."""
         await self._http.aclose()
+
+    async def _template(self, worker: WorkerClient, model: str) -> Conversation:
+        """The model's template, asked for once a minute at most."""
+        key, now = (worker.address, model), time.monotonic()
+        known = self._templates.get(key)
+        if known is None or known[0] < now:
+            known = (now + _TEMPLATE_LIFE_S, await worker.conv_template(model))
+            self._templates[key] = known
+        return known[1]
 
     async def _worker(self, model: str, failed: Sequence[str] = ()) -> WorkerClient:
         found = await self._controller.worker_address(model, failed=failed)

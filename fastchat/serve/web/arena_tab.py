@@ -9,13 +9,15 @@ from typing import Any
 import gradio as gr
 
 from fastchat.constants import BLIND_MODE_INPUT_CHAR_LEN_LIMIT, INPUT_CHAR_LEN_LIMIT
+from fastchat.errors import FastChatError
 from fastchat.serve.web.catalogue import Catalogue
 from fastchat.serve.web.chat_tab import message_box
 from fastchat.serve.web.controls import Controls
 from fastchat.serve.web.desk import Desk, Session
+from fastchat.serve.web.growing import Changes, Growing, merged, streaming
 from fastchat.serve.web.labels import Labels
 from fastchat.serve.web.listening import QUICK
-from fastchat.serve.web.pane import Changes, Growing, Pane, Surroundings, merged, streaming
+from fastchat.serve.web.pane import Pane, Surroundings
 from fastchat.serve.web.thread import Thread
 from fastchat.serve.web.votes import KINDS
 from fastchat.serve.web.words import say
@@ -49,13 +51,21 @@ class ArenaTab:
                 with gr.Column(min_width=300):
                     if blind:
                         self._models.append(gr.State(None))
+                        make(gr.Markdown, {"value": label}, elem_classes="side")
                     else:
                         drop = make(
                             gr.Dropdown, {"label": label}, choices=[], elem_id=f"{name}-{side}"
                         )
                         self._models.append(drop)
                     self._panes.append(
-                        Pane(desk, labels, name=f"{name}-{side}", most_characters=most, label=label)
+                        Pane(
+                            desk,
+                            labels,
+                            name=f"{name}-{side}",
+                            most_characters=most,
+                            label=label,
+                            box=name,
+                        )
                     )
                     self._revealed.append(gr.Markdown(elem_classes="revealed"))
         self._box = message_box(labels, name, files=False)
@@ -64,8 +74,9 @@ class ArenaTab:
             self._votes = [
                 make(gr.Button, {"value": choice}, interactive=False, **small) for choice in CHOICES
             ]
-        with gr.Row(elem_classes="acts"):
-            self._regenerate = make(gr.Button, {"value": "regenerate"}, **small)
+            self._regenerate = make(
+                gr.Button, {"value": "regenerate"}, elem_classes="apart", **small
+            )
             again = "new_round" if blind else "clear"
             self._anew = make(gr.Button, {"value": again}, elem_id=f"{name}-anew", **small)
         self._controls = Controls(labels)
@@ -82,11 +93,10 @@ class ArenaTab:
                 self._box,
                 self._controls.inputs,
                 concurrency,
-                leads=at == 0,
             )
             answered += pane.wire(around)
         inputs = [*sessions, language, *self._models, *self._controls.inputs]
-        outputs = [each for pane in self._panes for each in pane.outputs]
+        outputs = list(dict.fromkeys(each for pane in self._panes for each in pane.outputs))
         answered += [
             self._box.submit(streaming(self._sent), [self._box, *inputs], outputs, **around.long),
             self._regenerate.click(streaming(self._again), inputs, outputs, **around.long),
@@ -97,8 +107,6 @@ class ArenaTab:
             button.click(
                 self._voter(choice), [*sessions, language], [*self._votes, *self._revealed], **QUICK
             )
-        for pane in self._panes:
-            pane.chatbot.clear(self._begin_anew, [*sessions, language], self.outputs, **QUICK)
         self._anew.click(self._begin_anew, [*sessions, language], self.outputs, **QUICK)
         if not self._blind:
             for drop in self._models:
@@ -137,10 +145,19 @@ class ArenaTab:
         model_b: str | None,
         *settings: Any,
     ) -> Growing:
-        left, right = self._panes
+        sides = list(zip(self._panes, (a, b), (model_a, model_b), strict=True))
+        try:  # both or none: a message must not reach one side only
+            typed = [
+                await pane.taken(request, None, said, session, language, model)
+                for pane, session, model in sides
+            ]
+        except FastChatError as error:
+            return self._panes[0].refused(str(error))
         return merged(
-            await left.sent(request, None, said, a, language, model_a, *settings),
-            await right.sent(request, None, said, b, language, model_b, *settings),
+            *(
+                pane.answered(what, session, language, model, settings)
+                for what, (pane, session, model) in zip(typed, sides, strict=True)
+            )
         )
 
     async def _again(
@@ -154,6 +171,8 @@ class ArenaTab:
         *settings: Any,
     ) -> Growing:
         left, right = self._panes
+        if a.answering or b.answering:
+            return left.refused(say(language, "answering"))
         return merged(
             await left.regenerated(request, a, language, model_a, *settings),
             await right.regenerated(request, b, language, model_b, *settings),
@@ -163,7 +182,7 @@ class ArenaTab:
         changes: Changes = {}
         for pane, session in zip(self._panes, (a, b), strict=True):
             self._desk.stop(session)
-            session.thread, session.selected = Thread(""), None
+            session.open(Thread(""))
             changes |= pane.view(session, language)
         changes |= dict.fromkeys(self._revealed, "")
         changes |= {button: gr.update(interactive=False) for button in self._votes}

@@ -30,8 +30,10 @@ class BoardTab:
 
     def __init__(self, labels: Labels, folder: Path | None) -> None:
         self._folder = folder
-        self._named = labels.make(gr.Checkbox, {"label": "count_named"}, value=False)
-        self._refresh = labels.make(gr.Button, {"value": "refresh"}, size="sm")
+        with gr.Row(elem_classes="acts"):
+            named = {"label": "count_named"}
+            self._named = labels.make(gr.Checkbox, named, value=False, container=False)
+            self._refresh = labels.make(gr.Button, {"value": "refresh"}, size="sm")
         self._board = gr.HTML(elem_id="board")
 
     def wire(self, tab: gr.Tab, language: Any) -> None:
@@ -73,4 +75,5 @@ def _table(rated: Sequence[Rated], language: str) -> str:
         f"<td>{each.battles}</td><td>{each.score:.0%}</td></tr>"
         for place, each in enumerate(rated, start=1)
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'

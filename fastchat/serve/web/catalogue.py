@@ -56,9 +56,9 @@ class Catalogue:
         return name in self._api_models and self._api_models[name].anony_only
 
     def description(self, name: str) -> str:
-        """A model in a line of Markdown."""
+        """A model in a line of Markdown; "" if nothing is known of it."""
         if name not in model_info:
-            return f"**{name}**"
+            return ""
         info = model_info[name]
         title = f"[{info.simple_name}]({info.link})" if info.link else info.simple_name
         return f"**{title}**: {info.description}"

@@ -11,9 +11,10 @@ from fastchat.constants import INPUT_CHAR_LEN_LIMIT
 from fastchat.serve.web.catalogue import Catalogue
 from fastchat.serve.web.controls import Controls
 from fastchat.serve.web.desk import Desk, Session
+from fastchat.serve.web.growing import Changes
 from fastchat.serve.web.labels import Labels
 from fastchat.serve.web.listening import QUICK
-from fastchat.serve.web.pane import Changes, Pane, Surroundings
+from fastchat.serve.web.pane import Pane, Surroundings
 from fastchat.serve.web.shelf import Shelf
 from fastchat.serve.web.text_files import SUFFIXES
 from fastchat.serve.web.words import say
@@ -52,7 +53,9 @@ class ChatTab:
         self._shelf = shelf
         make = labels.make
         with gr.Row(elem_classes="models"):
-            self.models = make(gr.Dropdown, {"label": "model"}, choices=[], elem_id="model")
+            self.models = make(
+                gr.Dropdown, {"label": "model"}, choices=[], elem_id="model", container=False
+            )
             self._about = gr.Markdown(elem_id="model-about", container=False)
         self.pane = Pane(desk, labels, name="chat", most_characters=INPUT_CHAR_LEN_LIMIT)
         self.box = message_box(labels, "chat", files=True)
@@ -62,7 +65,9 @@ class ChatTab:
                 make(gr.Button, {"value": verdict}, interactive=False, **small)
                 for verdict in VERDICTS
             ]
-            self._regenerate = make(gr.Button, {"value": "regenerate"}, **small)
+            self._regenerate = make(
+                gr.Button, {"value": "regenerate"}, elem_classes="apart", **small
+            )
             self._undo = make(gr.Button, {"value": "undo"}, **small)
         self._controls = Controls(labels)
 
@@ -92,7 +97,6 @@ class ChatTab:
         moved = [
             shelf.list.input(shelf.opened, [*who, shelf.list], None, **QUICK),
             shelf.new.click(self._begin_anew, [pane.session], None, **QUICK),
-            pane.chatbot.clear(self._begin_anew, [pane.session], None, **QUICK),
             *shelf.wire(pane.session, language, browser),
         ]
         for each in moved:
@@ -154,7 +158,7 @@ class ChatTab:
         if not session.answering:
             thread = self._desk.new_thread(system=session.thread.system, model=session.thread.model)
             thread.id = ""  # until something is said
-            session.thread, session.selected = thread, None
+            session.open(thread)
 
     async def _chosen(self, model: str | None) -> Changes:
         system, sampling = self._catalogue.recommended(model or "")

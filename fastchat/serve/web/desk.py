@@ -17,7 +17,7 @@ from fastchat.constants import CONVERSATION_TURN_LIMIT
 from fastchat.errors import FastChatError
 from fastchat.protocol.openai_api_protocol import random_id
 from fastchat.serve.talking.answer import STOPPED, Question, Sampling
-from fastchat.serve.talking.backend import Backend, ask
+from fastchat.serve.talking.backend import Backend, Room, ask
 from fastchat.serve.web.history import History
 from fastchat.serve.web.limits import Limits
 from fastchat.serve.web.log import ConversationLog
@@ -38,18 +38,26 @@ class Session:
 
     Attributes:
         visitor: name of the visitor's tab; an answer is stopped when it closes.
+        box: name of the box whose messages the pane answers, perhaps with another pane.
         owner: whose history the conversation goes to; "" keeps it nowhere.
         person: who is counted by the limits.
         selected: id of the message that was clicked, if it is still shown.
+        earlier: how many messages are shown beside the last ones.
     """
 
     thread: Thread
     visitor: str = ""
+    box: str = ""
     owner: str = ""
     person: str = ""
     ip: str = ""
     selected: str | None = None
+    earlier: int = 0
     answering: bool = False
+
+    def open(self, thread: Thread) -> None:
+        """Puts another conversation into the pane."""
+        self.thread, self.selected, self.earlier = thread, None, 0
 
 
 @dataclass(slots=True)
@@ -72,6 +80,7 @@ class Desk:
     turn_limit: int = CONVERSATION_TURN_LIMIT
     behind_proxy: bool = False
     _running: dict[int, tuple[Session, asyncio.Task[None]]] = field(default_factory=dict)
+    _contexts: dict[str, int] = field(default_factory=dict)
 
     def new_thread(self, *, system: str = "", model: str = "") -> Thread:
         """An empty conversation."""
@@ -93,7 +102,8 @@ class Desk:
         """Adds an answer to the last question and yields it again and again as it grows.
 
         A failure becomes part of the answer: what came before it is kept. Closing the
-        iterator stops the answer, and so does `stop`.
+        iterator stops the answer, and so does `stop`. Why it ended is known after the last
+        yield, when the next question may be asked.
         """
         thread = session.thread
         request_id = random_id("req-")
@@ -122,7 +132,6 @@ class Desk:
                 await asyncio.wait((writing,), timeout=frame)
             self._close(message, writing, request_id)
             self._log(session, sampling, start)
-            yield message
         finally:
             await self._end(session, message, writing, request_id)
 
@@ -153,11 +162,33 @@ class Desk:
         """The wishes, with an answer that fits into the context beside the prompt."""
         if sampling.max_new_tokens is None:
             return sampling
-        room = await self.backend.room(model, "\n".join(each["content"] for each in prompt))
+        margin = _MARGIN * len(prompt)
+        text = "\n".join(each["content"] for each in prompt)
+        room = await self.room(model, text, sampling.max_new_tokens + margin)
         if room is None:
             return sampling
-        left = room.context - room.tokens - _MARGIN * len(prompt)
+        left = room.context - room.tokens - margin
         return replace(sampling, max_new_tokens=max(1, min(sampling.max_new_tokens, left)))
+
+    async def room(self, model: str, text: str, more: int = 0) -> Room | None:
+        """How much room a text takes.
+
+        Returns:
+            None if the server cannot tell, or if it surely leaves room for `more` tokens: there
+            are no more tokens than bytes, and counting them takes time before every answer.
+        """
+        context = self._contexts.get(model)
+        if context is not None and len(text.encode()) + more < context:
+            return None
+        room = await self.backend.room(model, text)
+        if room is not None:
+            self._contexts[model] = room.context
+        return room
+
+    def is_writing(self, visitor: str, box: str) -> bool:
+        """Whether an answer to a message from a box is still being written."""
+        running = (session for session, _ in self._running.values())
+        return any((each.visitor, each.box) == (visitor, box) for each in running)
 
     def _close(self, message: Message, writing: asyncio.Task[None], request_id: str) -> None:
         message.stats["request_id"] = request_id
@@ -170,6 +201,7 @@ class Desk:
             message.stats["finish_reason"] = ended or "stop"
         elif isinstance(error, FastChatError):
             message.stats["error"] = str(error)
+            message.stats["error_kind"] = type(error).__name__
         else:
             logger.error("Request %s failed", request_id, exc_info=error)
             message.stats["error"] = f"{type(error).__name__} in the page; its log tells more."

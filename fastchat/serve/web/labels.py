@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -20,9 +21,9 @@ class Labels:
 
     def __init__(self) -> None:
         self.i18n = gr.I18n(**{language: table(language) for language in LANGUAGES})
-        self._made: list[tuple[gr.blocks.Block, dict[str, str | list[str]]]] = []
+        self._made: list[tuple[gr.blocks.Block, Mapping[str, str | list[str]]]] = []
 
-    def make(self, kind: type[Any], texts: dict[str, str | list[str]], **more: Any) -> Any:
+    def make(self, kind: type[Any], texts: Mapping[str, str | list[str]], **more: Any) -> Any:
         """Makes a component.
 
         Args:
@@ -43,12 +44,27 @@ class Labels:
         """What `switch` changes."""
         return [component for component, _ in self._made]
 
-    def switch(self, language: str) -> list[Any]:
-        """Changes for all components, in the order of `outputs`."""
-        return [
-            gr.update(**{name: _in(language, key) for name, key in texts.items()})
-            for _, texts in self._made
-        ]
+    @property
+    def choosers(self) -> list[Any]:
+        """Those with choices, whose values `switch` has to be told."""
+        return [component for component, texts in self._made if "choices" in texts]
+
+    def switch(self, language: str, chosen: Sequence[Any] | None = None) -> list[Any]:
+        """Changes for all components, in the order of `outputs`.
+
+        Args:
+            language: the new one.
+            chosen: the values of `choosers`; those that they start with by default. A browser
+                forgets which choice was made when the choices' texts change.
+        """
+        values = iter(chosen or [each.value for each in self.choosers])
+        changes = []
+        for _, texts in self._made:
+            change = {name: _in(language, key) for name, key in texts.items()}
+            if "choices" in texts:
+                change["value"] = next(values)
+            changes.append(gr.update(**change))
+        return changes
 
 
 def _in(language: str, key: str | list[str]) -> Any:

@@ -176,10 +176,10 @@ class _Page:
             if settings.many:
                 self._arena_tabs(catalogue)
             if settings.train_state is not None:
-                with labels.make(gr.Tab, {"label": "training"}, id="training"):
+                with labels.make(gr.Tab, {"label": "training"}, id="training") as tab:
                     runs = Runs(settings.train_state)
-                    self._train = TrainTab(labels, runs, settings.controller_url)
-                    self._train.wire(self._language)
+                    self._train = TrainTab(labels, runs, catalogue, settings.controller_url)
+                    self._train.wire(tab, self._language, self._chat.models)
 
     def _arena_tabs(self, catalogue: Catalogue) -> None:
         labels, settings, desk = self._labels, self._settings, self._desk
@@ -217,7 +217,7 @@ class _Page:
             first.then(arena.loaded, [*arena.sessions, self._language], arena.outputs, **QUICK)
         self._language.input(
             self._switched,
-            [self._language, chat.pane.session],
+            [self._language, chat.pane.session, *labels.choosers],
             [self._wish, chat.pane.chatbot, *labels.outputs],
             **QUICK,
         )
@@ -231,15 +231,16 @@ class _Page:
         spoken = wish or language_of(request.headers.get("accept-language", ""))
         language = spoken if spoken in LANGUAGES else "en"
         asked = [name for name in _NAMES_IN_URL if name in request.query_params]
-        tab = _NAMES_IN_URL[asked[0]] if asked else "chat"
-        tabs = [gr.update(selected=tab) for _ in self._tab_outputs]
+        # Only where the address asks for it: somebody may have clicked on a tab by now.
+        shown = gr.update(selected=_NAMES_IN_URL[asked[0]]) if asked else gr.skip()
+        tabs = [shown for _ in self._tab_outputs]
         known = browser or secrets.token_hex(16)
         # The texts come in the browser's language by themselves; choices do not.
         return [known, language, *tabs, *self._labels.switch(language)]
 
-    async def _switched(self, language: str, session: Session) -> list[Any]:
+    async def _switched(self, language: str, session: Session, *chosen: Any) -> list[Any]:
         shown = self._chat.pane.view(session, language)[self._chat.pane.chatbot]
-        return [language, shown, *self._labels.switch(language)]
+        return [language, shown, *self._labels.switch(language, chosen)]
 
     async def _left(self, request: gr.Request) -> None:
         self._desk.leave(request.session_hash or "")

@@ -6,9 +6,8 @@ that no visitor waits for another.
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -18,22 +17,15 @@ import gradio as gr
 from fastchat.errors import FastChatError, RequestError
 from fastchat.serve.web.controls import sampling_of, system_of
 from fastchat.serve.web.desk import Desk, Session, new_id
+from fastchat.serve.web.growing import Changes, Growing, streaming
 from fastchat.serve.web.labels import Labels
 from fastchat.serve.web.listening import PRIVATE, QUICK
-from fastchat.serve.web.questions import check_may_ask, checked
-from fastchat.serve.web.rendering import rendered, typed
+from fastchat.serve.web.questions import Typed, check_may_ask, checked
+from fastchat.serve.web.rendering import STEP, first_shown, rendered
 from fastchat.serve.web.thread import Message, Thread
 from fastchat.serve.web.visitors import greet
 from fastchat.serve.web.words import say
-
-Changes = dict[Any, Any]
-Growing = AsyncGenerator[Changes, None]
-
-LATEX = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": "\\[", "right": "\\]", "display": True},
-    {"left": "\\(", "right": "\\)", "display": False},
-]
+from fastchat.shown_text import LATEX, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,6 @@ class Surroundings:
         settings: `Controls.inputs`.
         browser: the browser's secret name; None for a pane that keeps no conversations.
         concurrency: answers that the page writes at a time.
-        leads: whether the pane empties the box and changes its buttons.
     """
 
     language: Any
@@ -53,7 +44,6 @@ class Surroundings:
     box: Any
     settings: Sequence[Any]
     concurrency: int
-    leads: bool = True
     browser: Any = None
 
     @property
@@ -63,43 +53,8 @@ class Surroundings:
             **PRIVATE,
             "concurrency_limit": self.concurrency,
             "concurrency_id": "answers",
+            "trigger_mode": "multiple",  # what comes too early is refused, not ignored
         }
-
-
-def streaming(plan: Callable[..., Coroutine[Any, Any, Growing]]) -> Callable[..., Growing]:
-    """A handler for Gradio from one that says where its changes come from."""
-
-    @functools.wraps(plan)
-    async def handler(*args: Any) -> Growing:
-        async with aclosing(await plan(*args)) as growing:
-            async for changes in growing:
-                yield changes
-
-    return handler
-
-
-async def merged(*streams: Growing) -> Growing:
-    """The changes of several streams as they come; closing it closes them all."""
-    news: asyncio.Queue[Changes | None] = asyncio.Queue()
-
-    async def pump(stream: Growing) -> None:
-        try:
-            async with aclosing(stream) as growing:
-                async for changes in growing:
-                    news.put_nowait(changes)
-        finally:
-            news.put_nowait(None)
-
-    pumps = [asyncio.create_task(pump(stream)) for stream in streams]
-    try:
-        for _ in streams:
-            while (changes := await news.get()) is not None:
-                yield changes
-        await asyncio.gather(*pumps)
-    finally:
-        for each in pumps:
-            each.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 class Pane:
@@ -109,6 +64,7 @@ class Pane:
         desk: what all panes share.
         labels: makes components with texts.
         name: tells panes of a page apart, in their components' ids.
+        box: name of the box that it answers; the pane's own name by default.
         most_characters: a longer message is cut.
         label: what the chat is called, a key of `words`.
 
@@ -124,10 +80,13 @@ class Pane:
         name: str,
         most_characters: int,
         label: str = "conversation",
+        box: str = "",
     ) -> None:
         self._desk = desk
         self._most_characters = most_characters
-        self.session = gr.State(Session(Thread("")))
+        self.session = gr.State(Session(Thread(""), box=box or name))
+        small: dict[str, Any] = {"size": "sm", "min_width": 60}
+        self._earlier = labels.make(gr.Button, {"value": "earlier"}, visible=False, **small)
         self.chatbot = labels.make(
             gr.Chatbot,
             {"label": label, "placeholder": "empty_chat"},
@@ -135,14 +94,13 @@ class Pane:
             elem_classes="chat",
             editable="user",
             allow_tags=False,
-            latex_delimiters=LATEX,
+            latex_delimiters=list(LATEX),
             buttons=["copy"],
             show_label=False,
-            height="max(20rem, 52vh)",
+            height="max(20rem, calc(100vh - 27.5rem))",
             # Else an answer and the figures under it are one, which cannot be copied.
             group_consecutive_messages=False,
         )
-        small: dict[str, Any] = {"size": "sm", "min_width": 60}
         with gr.Row(visible=False, elem_classes="versions", elem_id=f"{name}-versions") as row:
             self._back = labels.make(gr.Button, {"value": "previous_version"}, **small)
             self._place = gr.Markdown(elem_classes="place")
@@ -154,8 +112,7 @@ class Pane:
     @property
     def outputs(self) -> list[Any]:
         """What handlers may change."""
-        own = [self.chatbot, self._versions, self._place]
-        return [*own, self._around.box] if self._around.leads else own
+        return [self.chatbot, self._earlier, self._versions, self._place, self._around.box]
 
     def wire(self, around: Surroundings) -> list[gr.events.Dependency]:
         """Connects the events of the pane itself; returns those that end with a new answer."""
@@ -165,6 +122,7 @@ class Pane:
         quick: dict[str, Any] = {**QUICK, "inputs": head, "outputs": self.outputs}
         around.box.stop(self._stop, self.session, None, **QUICK)
         self.chatbot.undo(self.undone, **quick)
+        self._earlier.click(self._more, **quick)
         self.chatbot.select(self._selected, **quick)
         self._back.click(functools.partial(self._stepped, -1), **quick)
         self._on.click(functools.partial(self._stepped, 1), **quick)
@@ -188,10 +146,17 @@ class Pane:
 
     def view(self, session: Session, language: str) -> Changes:
         """The conversation as it is, when no answer is being written."""
-        changes: Changes = {self.chatbot: rendered(session.thread, language)}
-        if self._around.leads and not session.answering:
+        changes = self._messages(session, language)
+        if not self._desk.is_writing(session.visitor, session.box):
             changes[self._around.box] = gr.update(submit_btn=True, stop_btn=False)
         return changes | self._versions_view(session, language)
+
+    def _messages(self, session: Session, language: str) -> Changes:
+        first = first_shown(len(session.thread.path), session.earlier)
+        return {
+            self.chatbot: rendered(session.thread, language, session.earlier),
+            self._earlier: gr.update(visible=first > 0),
+        }
 
     def _versions_view(self, session: Session, language: str) -> Changes:
         ids = [message.id for message in session.thread.path]
@@ -214,21 +179,48 @@ class Pane:
         *settings: Any,
     ) -> Growing:
         """Takes a message from the box; the changes are the answer growing, or why not."""
+        try:
+            typed = await self.taken(request, browser, said, session, language, model)
+        except FastChatError as error:
+            return self.refused(str(error))
+        return self.answered(typed, session, language, model, settings)
+
+    async def taken(
+        self,
+        request: gr.Request,
+        browser: Any,
+        said: dict[str, Any] | None,
+        session: Session,
+        language: str,
+        model: str | None,
+    ) -> Typed:
+        """What the box holds, if it may be asked.
+
+        Raises:
+            RequestError: why not.
+        """
         keeps = self._around.browser is not None
         greet(self._desk, session, request, browser if keeps else None)
         given = said or {}
-        try:
-            typed = await checked(
-                self._desk,
-                session,
-                language,
-                model,
-                given.get("text") or "",
-                given.get("files") or [],
-                most_characters=self._most_characters,
-            )
-        except FastChatError as error:
-            return self._refused(str(error))
+        return await checked(
+            self._desk,
+            session,
+            language,
+            model,
+            given.get("text") or "",
+            given.get("files") or [],
+            most_characters=self._most_characters,
+        )
+
+    def answered(
+        self,
+        typed: Typed,
+        session: Session,
+        language: str,
+        model: str | None,
+        settings: Sequence[Any],
+    ) -> Growing:
+        """Asks what was taken from the box; the changes are the answer growing."""
         if typed.remark:
             gr.Info(typed.remark)
         self._put(session, typed.text, session.thread.leaf)
@@ -244,14 +236,14 @@ class Pane:
         *settings: Any,
     ) -> Growing:
         greet(self._desk, session, request)
-        path, place = session.thread.path, _place(data.index)
+        path, place = session.thread.path, _place(session, data.index)
         try:
             check_may_ask(self._desk, session, language, model)
-            if place >= len(path) or not typed(str(data.value)).strip():
+            if place >= len(path) or not written(str(data.value)).strip():
                 raise RequestError(say(language, "nothing_said"))
         except FastChatError as error:
-            return self._refused(str(error), self.view(session, language))
-        self._put(session, typed(str(data.value)), path[place].parent)
+            return self.refused(str(error), self.view(session, language))
+        self._put(session, written(str(data.value)), path[place].parent)
         return self._answers(session, language, model, settings)
 
     async def _retried(
@@ -263,7 +255,7 @@ class Pane:
         model: str | None,
         *settings: Any,
     ) -> Growing:
-        path = session.thread.path[: _place(data.index) + 1]
+        path = session.thread.path[: _place(session, data.index) + 1]
         return self._again(request, path, session, language, model, settings)
 
     async def regenerated(
@@ -293,7 +285,7 @@ class Pane:
             if not asked:
                 raise RequestError(say(language, "nothing_said"))
         except FastChatError as error:
-            return self._refused(str(error))
+            return self.refused(str(error))
         session.thread.go_to(asked[-1])
         return self._answers(session, language, model, settings)
 
@@ -302,7 +294,8 @@ class Pane:
             session.thread.id, session.thread.created = new_id(), self._desk.now()
         self._desk.put_question(session, text, parent)
 
-    async def _refused(self, why: str, view: Changes | None = None) -> Growing:
+    async def refused(self, why: str, view: Changes | None = None) -> Growing:
+        """Tells why there is no answer; what is in the box stays."""
         gr.Warning(why)
         yield view or {self._place: gr.skip()}
 
@@ -318,17 +311,22 @@ class Pane:
         session.thread.system = system_of(settings)
         session.thread.model = model or ""
         box: dict[str, Any] = {"value": {"text": "", "files": []}} if typed else {}
-        change: Changes = {self._versions: gr.update(visible=False)}
-        if self._around.leads:
-            change[self._around.box] = gr.update(**box, submit_btn=False, stop_btn=True)
+        change: Changes = {
+            self._versions: gr.update(visible=False),
+            self._around.box: gr.update(**box, submit_btn=False, stop_btn=True),
+        }
         async with aclosing(self._desk.answer(session, sampling_of(settings))) as growing:
             async for _ in growing:
-                yield {self.chatbot: rendered(session.thread, language), **change}
+                yield {**self._messages(session, language), **change}
                 change = {}
         yield self.view(session, language)
 
     async def _stop(self, session: Session) -> None:
         self._desk.stop(session)
+
+    async def _more(self, session: Session, language: str) -> Changes:
+        session.earlier += 2 * STEP
+        return self._messages(session, language)
 
     async def undone(self, session: Session, language: str) -> Changes:
         """Goes back to before the last question."""
@@ -339,7 +337,7 @@ class Pane:
         return self.view(session, language)
 
     async def _selected(self, data: gr.SelectData, session: Session, language: str) -> Changes:
-        path, place = session.thread.path, _place(data.index)
+        path, place = session.thread.path, _place(session, data.index)
         if session.answering or place >= len(path):
             return {self._place: gr.skip()}
         session.selected = path[place].id
@@ -367,5 +365,7 @@ class Pane:
         return self.view(session, language)
 
 
-def _place(index: int | tuple[int, int]) -> int:
-    return index if isinstance(index, int) else index[0]
+def _place(session: Session, index: int | tuple[int, int]) -> int:
+    """Where in the path a message is that the page shows at an index."""
+    shown = index if isinstance(index, int) else index[0]
+    return shown + first_shown(len(session.thread.path), session.earlier)

@@ -42,12 +42,12 @@ def ratings_plot(rated: Sequence[Rated], title: str) -> str:
 
 def wins_plot(wins: Floats, models: Sequence[str], title: str) -> str:
     """How often the row's model won against the column's, (M, M), in per cent."""
-    cell = 64
+    cell = 88
     parts = []
     for row, name in enumerate(models):
         y = cell * row + 30
         parts.append(_text(_NAMES, y + cell / 2 + 5, _short(name), "end"))
-        parts.append(_text(_NAMES + 10 + cell * row + cell / 2, 20, _short(name, 8), "middle"))
+        parts.append(_text(_NAMES + 10 + cell * row + cell / 2, 20, _short(name, 11), "middle"))
         for column in range(len(models)):
             games = wins[row, column] + wins[column, row]
             if row == column or not games:
@@ -82,6 +82,7 @@ def loss_plot(losses: Sequence[tuple[int, float]], title: str) -> str:
         f'<polyline fill="none" stroke="{_MARK}" stroke-width="2" points="'
         + " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         + '"/>',
+        f'<circle cx="{points[-1][0]:.1f}" cy="{points[-1][1]:.1f}" r="4" fill="{_MARK}"/>',
     ]
     return _svg(parts, _WIDTH, height, f"{title}: {values[-1]:.4g}")
 

@@ -51,7 +51,7 @@ async def checked(
     if files:
         read = [await asyncio.to_thread(_read, Path(file), language) for file in files]
         text = with_files(text, read)
-    room = await desk.backend.room(model or "", text)
+    room = await desk.room(model or "", text)
     if room is not None and room.tokens >= room.context:
         told = say(language, "too_long", tokens=room.tokens, context=room.context)
         raise RequestError(told)

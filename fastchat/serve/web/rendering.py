@@ -7,17 +7,34 @@ from typing import Any
 
 from fastchat.serve.talking.answer import STOPPED
 from fastchat.serve.web.thread import Message, Thread
-from fastchat.serve.web.words import say
-from fastchat.shown_text import shown, typed
-
-__all__ = ["Rendered", "figures", "rendered", "shown", "typed"]
+from fastchat.serve.web.words import cause, say
+from fastchat.shown_text import shown
 
 Rendered = list[dict[str, Any]]
 
 
-def rendered(thread: Thread, language: str) -> Rendered:
-    """The messages that are shown, one for each of the path."""
-    return [_rendered(message, language) for message in thread.path]
+STEP = 20
+"""How many messages the beginning of what is shown moves by; an even number."""
+
+
+def first_shown(count: int, earlier: int = 0) -> int:
+    """The place of the first message that is shown.
+
+    A page draws at each change all that it shows, so long conversations are shown from near
+    their end. The beginning moves in steps: if it moved with every turn, all would be new to the
+    page.
+
+    Args:
+        count: messages that there are.
+        earlier: how many to show beside the last ones.
+    """
+    return max(0, max(0, (count - 1) // STEP - 1) * STEP - earlier)
+
+
+def rendered(thread: Thread, language: str, earlier: int = 0) -> Rendered:
+    """The messages that are shown, one for each of the path from `first_shown` on."""
+    path = thread.path
+    return [_rendered(message, language) for message in path[first_shown(len(path), earlier) :]]
 
 
 def _rendered(message: Message, language: str) -> dict[str, Any]:
@@ -45,7 +62,8 @@ def figures(message: Message, language: str) -> str:
     stats = message.stats
     if "error" in stats:
         key = "broke_off" if message.text else "failed"
-        told = say(language, key, error=stats["error"])
+        error = cause(language, stats.get("error_kind", ""), stats["error"])
+        told = say(language, key, error=error)
         return f"{told} ({say(language, 'request', request_id=stats.get('request_id', '?'))})"
     reason = stats.get("finish_reason")
     if reason is None:

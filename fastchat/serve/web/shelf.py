@@ -10,10 +10,10 @@ import gradio as gr
 
 from fastchat.errors import DataError, FastChatError
 from fastchat.serve.web.desk import Desk, Session, new_id
+from fastchat.serve.web.growing import Changes
 from fastchat.serve.web.history_files import read, to_json, to_markdown
 from fastchat.serve.web.labels import Labels
 from fastchat.serve.web.listening import PRIVATE, QUICK
-from fastchat.serve.web.pane import Changes
 from fastchat.serve.web.visitors import owner_of
 from fastchat.serve.web.words import say
 
@@ -108,11 +108,11 @@ class Shelf:
             return
         owner = owner_of(request, browser)
         try:
-            session.thread = await asyncio.to_thread(self._desk.history.load, owner, thread_id)
+            session.open(await asyncio.to_thread(self._desk.history.load, owner, thread_id))
         except DataError as error:
             gr.Warning(str(error))
             return
-        session.owner, session.selected = owner, None
+        session.owner = owner
 
     async def _renamed(
         self, request: gr.Request, browser: Any, session: Session, title: str
@@ -130,7 +130,7 @@ class Shelf:
                 self._desk.history.delete(owner, session.thread.id)
             except DataError as error:
                 gr.Warning(str(error))
-            session.thread = self._desk.new_thread()
+            session.open(self._desk.new_thread())
             session.thread.id = ""
         return await self.listed(request, browser, session)
 

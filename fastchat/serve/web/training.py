@@ -12,7 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,11 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 MODES = ("split_example_loss", "last_response_loss", "efficient_loss")
 LOG_NAME = "page-train.log"
+_MODELS = ("*/config.json", "*/*/config.json")
+_DATA = ("*.json*", "*.parquet", "data/*", "*/data/*", "*/*/data/*")
+_DATA_SUFFIXES = {".json", ".jsonl", ".parquet"}
+_RECIPES = ("*.yaml", "recipes/*.yaml", "*/recipes/*.yaml")
+_MOST_OFFERED = 100
 _METRICS = "metrics.jsonl"
 _LOG_BYTES = 4000
 
@@ -116,6 +121,30 @@ class Progress:
     log: str
 
 
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """Paths that a run could be made of, relative to the folder in which they were found."""
+
+    models: list[str]
+    data: list[str]
+    recipes: list[str]
+
+
+def offers(folder: Path) -> Offers:
+    """What lies in a folder and not far below it."""
+
+    def found(patterns: Sequence[str]) -> list[Path]:
+        paths = {path.relative_to(folder) for each in patterns for path in folder.glob(each)}
+        visible = (path for path in paths if not any(part[0] == "." for part in path.parts))
+        return sorted(visible)[:_MOST_OFFERED]
+
+    return Offers(
+        [str(path.parent) for path in found(_MODELS)],
+        [str(path) for path in found(_DATA) if path.suffix in _DATA_SUFFIXES],
+        [str(path) for path in found(_RECIPES)],
+    )
+
+
 class Runs:
     """The run that was started last.
 
@@ -126,6 +155,11 @@ class Runs:
     def __init__(self, state: Path) -> None:
         self._state = state
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where what is known of runs is kept."""
+        return self._state.parent
 
     def start(self, plan: Plan) -> None:
         """Starts a run.

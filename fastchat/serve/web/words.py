@@ -29,7 +29,6 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "model": ("Model", "模型"),
     "model_a": ("Model A", "模型 A"),
     "model_b": ("Model B", "模型 B"),
-    "reload_models": ("Look for models again", "重新获取模型列表"),
     "message": ("Message", "消息"),
     "message_hint": (
         "Ask something. Enter sends, Shift+Enter makes a new line.",
@@ -37,7 +36,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "conversation": ("Conversation", "对话内容"),
     "empty_chat": ("Ask the first question below.", "请在下方输入第一个问题。"),
-    "send": ("Send", "发送"),
+    "earlier": ("Show earlier messages", "显示更早的消息"),
     "stop": ("Stop", "停止"),
     "regenerate": ("Regenerate", "重新生成"),
     "undo": ("Undo", "撤回"),
@@ -84,7 +83,6 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "request": ("request {request_id}", "请求 {request_id}"),
     "failed": ("No answer: {error}", "未能回答：{error}"),
     "broke_off": ("The answer broke off: {error}", "回答中断：{error}"),
-    "page_failed": ("The page failed; its log tells more.", "页面出错，详情见服务器日志。"),
     "no_model": ("Choose a model first.", "请先选择模型。"),
     "no_models": ("No model is served right now: {error}", "当前没有可用的模型：{error}"),
     "nobody_registered": ("no worker has registered", "没有已注册的模型服务"),
@@ -142,6 +140,12 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "training": ("Training", "训练"),
     "train_model": ("Model to start from (folder)", "起始模型（文件夹）"),
     "train_data": ("Conversations (file)", "对话数据（文件）"),
+    "full": ("All weights", "全量微调"),
+    "lora": ("LoRA", "LoRA"),
+    "qlora": ("QLoRA", "QLoRA"),
+    "split_example_loss": ("Each answer in its own row", "每个回答单独成为一个样本"),
+    "last_response_loss": ("The last answer only", "仅最后一个回答"),
+    "efficient_loss": ("All answers in one row", "所有回答合为一个样本"),
     "train_output": ("Folder for the result", "输出文件夹"),
     "train_kind": ("What is trained", "训练方式"),
     "train_mode": ("Which answers are learned", "学习哪些回答"),
@@ -159,12 +163,41 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "train_running": ("Training into {output}.", "正在训练，输出到 {output}。"),
     "train_ended": ("The run into {output} has ended.", "输出到 {output} 的训练已结束。"),
     "train_loss": ("Loss", "损失"),
+    "train_serving": ("Starting a worker for {name} …", "正在为 {name} 启动模型服务……"),
     "train_served": (
-        "{name} is served; reload the page to chat with it.",
-        "{name} 已部署，刷新页面即可对话。",
+        "{name} is served: it is chosen in the chat.",
+        "{name} 已部署，并已在对话页选中。",
     ),
+    "train_nowhere": (
+        "The page has no controller at which a worker could register.",
+        "页面没有连接控制器，无法部署模型。",
+    ),
+    "train_shown": ("Rows and command", "样本与命令"),
+    "train_log": ("Log", "日志"),
     "counted": ("{votes} votes between {models} models.", "{models} 个模型之间共 {votes} 票。"),
 }
+
+
+_CAUSES: Mapping[str, str] = {
+    "WorkerUnavailableError": "模型服务不可用",
+    "WorkerTimeoutError": "模型服务长时间没有响应",
+    "OverloadedError": "模型服务繁忙，请稍后再试",
+    "RateLimitError": "请求过于频繁，请稍后再试",
+    "DeadlineError": "未能在限定时间内完成",
+    "UnknownModelError": "没有这个模型",
+    "ContextOverflowError": "内容超出模型的上下文长度",
+    "AuthenticationError": "密钥无效或没有权限",
+    "ForbiddenError": "没有权限",
+    "TooLargeError": "内容过大",
+    "GenerationError": "模型生成失败",
+    "RequestError": "请求无法处理",
+}
+"""What an error's kind means; the error itself speaks English."""
+
+
+def cause(language: str, kind: str, error: str) -> str:
+    """An error in the visitor's words, as far as there are any, and in its own."""
+    return f"{_CAUSES[kind]}。{error}" if language == "zh" and kind in _CAUSES else error
 
 
 def say(language: str, key: str, **values: object) -> str:
