@@ -37,7 +37,9 @@ class BaseModelAdapter:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         from fastchat.model.tokenizer_loading import load_tokenizer
+        from fastchat.model.weight_files import refuse_missing_files
 
+        refuse_missing_files(model_path)
         _refuse_unknown_type(model_path)
         try:
             # Another network is refused before anything else is read; no remote code, and

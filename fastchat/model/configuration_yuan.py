@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 
 from fastchat.errors import UnsupportedModelError
 
+FILTER_NORM_EPS = 1e-6  # fixed in the published network, whatever rms_norm_eps says
 FILTER_STATES = 2  # per layer: the filter's last input and the last output of its first stage
 
 
@@ -32,6 +33,18 @@ class YuanConfig(PreTrainedConfig):
     model_type = "yuan"
     keys_to_ignore_at_inference = ["past_key_values"]  # Trainer extends it as a list
     default_theta = 10_000.0
+    base_model_tp_plan = {  # see fastchat.model.parallel_styles
+        "layers.*.self_attn": "whole_heads",
+        "layers.*.self_attn.lf_gate.conv1": "output_slices",
+        "layers.*.self_attn.lf_gate.conv2": "input_slices",
+        "layers.*.self_attn.q_proj": "output_slices",
+        "layers.*.self_attn.k_proj": "output_slices",
+        "layers.*.self_attn.v_proj": "head_output_slices",
+        "layers.*.self_attn.o_proj": "head_input_slices",
+        "layers.*.mlp.up_proj": "output_slices",
+        "layers.*.mlp.gate_proj": "output_slices",
+        "layers.*.mlp.down_proj": "input_slices",
+    }
 
     vocab_size: int = 135040
     hidden_size: int = 2048

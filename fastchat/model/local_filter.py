@@ -13,10 +13,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from fastchat.model.configuration_yuan import YuanConfig
+from fastchat.model.configuration_yuan import FILTER_NORM_EPS, YuanConfig
 from fastchat.model.predecessors import Predecessors, take
-
-FILTER_NORM_EPS = 1e-6  # fixed in the published network, whatever rms_norm_eps says
 
 
 class YuanRMSNorm(nn.Module):

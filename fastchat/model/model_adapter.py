@@ -15,7 +15,7 @@ from fastchat.errors import SettingsError
 from fastchat.model.base_adapter import BaseModelAdapter
 from fastchat.model.model_folder import local_folder, read_json
 from fastchat.model.model_yuan2 import Yuan2Adapter
-from fastchat.model.peft_adapter import PeftModelAdapter
+from fastchat.model.peft_adapter import PeftModelAdapter, base_of
 from fastchat.model_flags import add_model_args
 
 if TYPE_CHECKING:
@@ -97,11 +97,14 @@ def load_model(
     options: dict[str, Any] = {"dtype": dtype or "auto"}
     if load_8bit:
         options["quantization_config"] = _int8(device)
-    if num_gpus > 1 or load_8bit:
-        options["device_map"] = "auto" if num_gpus > 1 else {"": device}
-    if num_gpus > 1:
-        options["max_memory"] = _memory_per_gpu(device, num_gpus, max_gpu_memory)
+        options["device_map"] = {"": device}
     folder = str(local_folder(model_path, revision=revision))
+    if num_gpus > 1:
+        memory = _memory_per_gpu(device, num_gpus, max_gpu_memory)
+        held = torch.int8 if load_8bit else dtype
+        options["device_map"] = _device_map(folder, held, memory)
+    elif max_gpu_memory is not None:
+        logger.warning("--max-gpu-memory has no effect without --num-gpus 2 or more")
     adapter = get_model_adapter(folder)
     logger.info("loading %s with %s", folder, type(adapter).__name__)
     model, tokenizer = adapter.load_model(folder, options)
@@ -159,20 +162,35 @@ def _int8(device: str) -> Any:
     return BitsAndBytesConfig(load_in_8bit=True)
 
 
-def _memory_per_gpu(device: str, num_gpus: int, wanted: str | None) -> dict[int, str]:
+def _device_map(
+    folder: str, dtype: str | torch.dtype | None, memory: dict[int, int]
+) -> dict[str, int]:
     import torch
+
+    from fastchat.model.device_maps import map_layers
+
+    held: torch.dtype | None = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    adapted = read_json(folder, "adapter_config.json") is not None
+    return map_layers(base_of(folder) if adapted else folder, held, memory)
+
+
+def _memory_per_gpu(device: str, num_gpus: int, wanted: str | None) -> dict[int, int]:
+    import torch
+
+    from fastchat.model.device_maps import bytes_of
 
     found = torch.cuda.device_count() if device == "cuda" else 0
     if found < num_gpus:
         raise SettingsError(
             f"--num-gpus is {num_gpus}, but torch finds {found} CUDA devices.",
             hint="Lower --num-gpus, or name the GPUs with --gpus.",
+            param="--num-gpus",
         )
     if wanted is not None:
-        return dict.fromkeys(range(num_gpus), wanted)
+        return dict.fromkeys(range(num_gpus), bytes_of(wanted))
     # Leave room for the cache and the activations beside the weights.
     free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(num_gpus)]
-    return {gpu: f"{int(size * 0.85 / 2**20)}MiB" for gpu, size in enumerate(free)}
+    return {gpu: int(size * 0.85) for gpu, size in enumerate(free)}
 
 
 for _adapter in (PeftModelAdapter(get_model_adapter), Yuan2Adapter(), BaseModelAdapter()):

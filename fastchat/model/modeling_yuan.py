@@ -44,6 +44,7 @@ from fastchat.errors import CheckpointError
 from fastchat.model.checkpoint_fit import refuse_misfit
 from fastchat.model.configuration_yuan import YuanConfig
 from fastchat.model.forest import Forest, forest_attention
+from fastchat.model.later import register_network
 from fastchat.model.learned_loss import OutputMatrix
 from fastchat.model.local_filter import YuanLocalFilter, YuanRMSNorm
 from fastchat.model.predecessors import (
@@ -115,8 +116,7 @@ class YuanMLP(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(B, S, H) -> (B, S, H)."""
         gated = self.act_fn(self.up_proj(hidden_states)) * self.gate_proj(hidden_states)
-        output: Tensor = self.down_proj(gated)
-        return output
+        return self.down_proj(gated)
 
 
 class YuanDecoderLayer(GradientCheckpointingLayer):
@@ -133,8 +133,7 @@ class YuanDecoderLayer(GradientCheckpointingLayer):
         """(B, S, H) -> (B, S, H)."""
         attended, _ = self.self_attn(self.input_layernorm(hidden_states), **kwargs)
         hidden_states = hidden_states + attended
-        output: Tensor = self.mlp(self.post_attention_layernorm(hidden_states))
-        return hidden_states + output
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
 
 class YuanPreTrainedModel(PreTrainedModel):
@@ -151,10 +150,7 @@ class YuanPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {
-        "hidden_states": YuanDecoderLayer,
-        "attentions": YuanAttention,
-    }
+    _can_record_outputs = {"hidden_states": YuanDecoderLayer, "attentions": YuanAttention}
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -293,6 +289,7 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
     """Yuan2 with its output matrix: next-token logits and the shifted loss."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
 
     def __init__(self, config: YuanConfig) -> None:
         super().__init__(config)
@@ -398,3 +395,6 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
             # safetensors writes files that only their owner can read; a worker may be another.
             for weights in Path(save_directory).glob("*.safetensors"):
                 shutil.copymode(Path(save_directory) / "config.json", weights)
+
+
+register_network(YuanModel, YuanForCausalLM)

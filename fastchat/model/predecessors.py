@@ -11,6 +11,7 @@ Shapes: B batch, S tokens, C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,11 @@ class Predecessors:
 
     previous: Tensor
     latest: Tensor | None = None
+
+    def to(self, device: torch.device | str | int, **options: Any) -> Predecessors:
+        """The same on another device; what spreads layers over GPUs asks for it."""
+        latest = None if self.latest is None else self.latest.to(device, **options)
+        return Predecessors(self.previous.to(device, **options), latest)
 
 
 def skip_padding(real: Tensor) -> Predecessors:

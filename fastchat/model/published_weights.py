@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from fastchat.errors import CheckpointError
 from fastchat.model.configuration_yuan import YuanConfig
+from fastchat.model.file_pages import forget_pages
 from fastchat.model.weight_files import WeightFiles
 
 _COMPARED_ROWS = 1024
@@ -78,4 +79,8 @@ def _same_head(weights: WeightFiles) -> bool:
     embedding = weights.read("model.embed_tokens.weight")
     step = max(1, len(embedding) // _COMPARED_ROWS)
     some = embedding[::step].clone()  # one file may be open at a time
-    return bool((weights.read("lm_head.weight")[::step] == some).all())
+    forget_pages(embedding)
+    head = weights.read("lm_head.weight")
+    same = bool((head[::step] == some).all())
+    forget_pages(head)
+    return same

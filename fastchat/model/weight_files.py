@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -114,20 +114,12 @@ class WeightFiles:
         for suffix, index in _FORMATS:
             shards = (read_json(self.folder, index) or {}).get("weight_map")
             if isinstance(shards, dict):
-                self._check_there(set(shards.values()), index)
+                _check_there(self.folder, shards, index)
                 return dict(shards)
             found = [file for stem in _STEMS for file in self.folder.glob(f"{stem}.{suffix}")]
             if found:
                 return {name: file.name for file in found for name in self._names_in(file)}
         raise CheckpointError(f"{self.folder} holds no weights: no .safetensors and no .bin file.")
-
-    def _check_there(self, files: Iterable[str], index: str) -> None:
-        missing = sorted(file for file in files if not (self.folder / file).is_file())
-        if missing:
-            raise CheckpointError(
-                f"{self.folder} lacks {', '.join(missing)}, named in {index}.",
-                hint="Copy or download the checkpoint again.",
-            )
 
     def _names_in(self, path: Path) -> list[str]:
         try:
@@ -136,6 +128,29 @@ class WeightFiles:
             raise CheckpointError(
                 f"{path} cannot be read: {error}.", hint="Copy or download the checkpoint again."
             ) from error
+
+
+def refuse_missing_files(folder: str | Path) -> None:
+    """Refuses a folder that lacks weight files which its index names; opens none.
+
+    Raises:
+        CheckpointError: names the files.
+    """
+    for suffix, index in _FORMATS:
+        shards = (read_json(folder, index) or {}).get("weight_map")
+        if isinstance(shards, dict):
+            _check_there(Path(folder), shards, index)
+        if shards or any(Path(folder).glob(f"*.{suffix}")):
+            return
+
+
+def _check_there(folder: Path, shards: Mapping[str, str], index: str) -> None:
+    missing = sorted(file for file in set(shards.values()) if not (folder / file).is_file())
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {', '.join(missing)}, named in {index}.",
+            hint="Copy or download the checkpoint again.",
+        )
 
 
 def _open(path: Path) -> Any:

@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM
 
 import fastchat.model  # noqa: F401  (registers Yuan2 with transformers)
 from fastchat.errors import CheckpointError, SettingsError
+from fastchat.model.forest import register_forest_attention
+from fastchat.model.weight_files import refuse_missing_files
 from fastchat.train.adapter import four_bits, quiet_bitsandbytes, with_adapter
 from fastchat.train.arguments import LoraArguments, ModelArguments
 from fastchat.train.training_arguments import TrainingArguments
@@ -41,6 +43,7 @@ def load_for_training(
         quiet_bitsandbytes()
         options |= four_bits(args, dtype)
     path = model_args.model_name_or_path
+    refuse_missing_files(path)
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **options)
     except (OSError, ValueError, RuntimeError) as error:
@@ -98,5 +101,6 @@ def lay_out_flat(model: Any) -> bool:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not plain or not base._supports_attention_backend:  # noqa: SLF001
         return False
+    register_forest_attention()
     base.set_attn_implementation("forest")
     return True

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from copying_model import HALF, copying_checkpoint, twice
-from engine_large import read_seconds
+from engine_large import KINDS
 from engine_machine import Machine, config_of, kv_bytes, least_seconds, spread, weights_a_token
 from engine_models import burst, checkpoint, engine, greedy, prompts
 from safetensors.torch import save_file
@@ -300,32 +300,13 @@ async def _losses(
     return losses
 
 
-def large(args: Args, machine: Machine) -> dict[str, Any]:
+def large(args: Args, _: Machine) -> dict[str, Any]:
     """The exact 2B geometry, in each kind of weights; `engine_large.py` measures."""
-    folder = checkpoint("2B")
-    read = min(read_seconds(folder) for _ in range(2))
-    layers, head = weights_a_token(config_of("2B"))
-    hidden, count = config_of("2B").hidden_size, config_of("2B").num_hidden_layers
-    filters = 2 * count * hidden**2
-    sizes = {
-        "bfloat16": 2.0 * (layers + head),
-        "int8": 1.0 * (layers + head),
-        # The filter and the output matrix keep 8 bits; a scale for 32 weights of the others.
-        "int4": (0.5 + 2 / 32) * (layers - filters) + filters + head,
-    }
-    found: dict[str, Any] = {"plain read, s": read}
-    for kind, size in sizes.items():
+    checkpoint("2B")
+    found: dict[str, Any] = {}
+    for kind in KINDS:
         runs = [_in_a_process(kind) for _ in range(min(args.rounds, 3))]
-        figures: dict[str, Any] = {name: spread([run[name] for run in runs]) for name in runs[0]}
-        bound = machine.bandwidth / size
-        figures["1 stream, share of the bandwidth bound"] = spread(
-            [run["1 streams, tokens/s"] / bound for run in runs]
-        )
-        figures["load and first token / plain read"] = spread(
-            [run["load and first token, s"] / read for run in runs]
-        )
-        figures["peak RSS / weights"] = spread([run["peak RSS, GB"] * 1e9 / size for run in runs])
-        found[kind] = figures
+        found[kind] = {name: spread([run[name] for run in runs]) for name in runs[0]}
     return found
 
 

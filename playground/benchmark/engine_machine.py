@@ -46,12 +46,17 @@ class Machine:
 def measure() -> Machine:
     """Measures both, each as the best of many tries: what else runs here must not lower it."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    large = torch.ones(1 << 27)  # 512 MiB: more than any cache holds
-    bandwidth = large.nbytes / _best(large.sum)
     types = (torch.float32, torch.bfloat16)
     # Without units for it a product in bfloat16 takes a hundred times as long: not worth a wait.
     dtype = max(types, key=lambda each: _product_rate(each, 256))
-    return Machine(bandwidth, _product_rate(dtype, 2048))
+    return Machine(bandwidth(), _product_rate(dtype, 2048))
+
+
+def bandwidth() -> float:
+    """Bytes a second read from memory, as the best of many tries."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    large = torch.ones(1 << 27)  # 512 MiB: more than any cache holds
+    return large.nbytes / _best(large.sum)
 
 
 def _product_rate(dtype: torch.dtype, size: int) -> float:

@@ -12,45 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from engine_machine import config_of
 
-import fastchat
+from fastchat.demo.random_checkpoint import write_random_checkpoint
 from fastchat.engine.base import GenerationRequest, SamplingParams
 from fastchat.engine.batching.scheduler import Limits
 from fastchat.engine.continuous import ContinuousEngine
 from fastchat.engine.loading import load_served_model
 from fastchat.engine.settings import EngineSettings
-from fastchat.model.published_weights import published_shapes
-from fastchat.model.tokenizer_loading import load_tokenizer
-from fastchat.model.weight_files import ShardWriter
 
 FOLDER = Path(os.environ.get("TMPDIR", "/tmp")) / "fastchat-benchmark"  # noqa: S108
 WORDS = 77_000  # ids of plain text; what follows them in the vocabulary is rarely seen
 
 
 def checkpoint(geometry: str) -> Path:
-    """A checkpoint in bfloat16 with the published names; the published tokenizer if it is there.
-
-    Weights are random but of the size that training leaves, written tensor by tensor.
-    """
+    """A checkpoint in bfloat16 with the published names; the published tokenizer if it is there."""
     folder = FOLDER / geometry
-    if (folder / "done").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    config = config_of(geometry)
-    writer = ShardWriter(folder)
-    generator = torch.Generator().manual_seed(0)
-    for name, shape in published_shapes(config):
-        if name == "lm_head.weight":
-            continue  # tied
-        weight = torch.randn(shape, generator=generator) * config.initializer_range
-        writer.add(name, (weight + ("norm" in name)).bfloat16())
-    writer.finish()
-    config.save_pretrained(folder)
-    demo = Path(fastchat.__file__).parent / "demo" / "checkpoint"
-    load_tokenizer(os.environ.get("YUAN2_TOKENIZER", demo)).save_pretrained(folder)
-    (folder / "done").touch()
+    if not folder.exists():  # it appears when it is whole
+        tokenizer = os.environ.get("YUAN2_TOKENIZER")
+        write_random_checkpoint(folder, config_of(geometry), tokenizer=tokenizer)
     return folder
 
 

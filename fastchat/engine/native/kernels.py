@@ -8,6 +8,7 @@ in a crowd. T and M count rows, H and C widths, N heads, D a head's width.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 
@@ -29,7 +30,7 @@ _SIGNATURES = {
     "packed_bytes": "ill l",
     "cache_width": "l l",
     "large_pages": "pl i",
-    "pack": "pipilplllp i",
+    "pack": "piplilplllp i",
     "matmul": "pipllplplpip i",
     "rms_norm": "ppppfllp i",
     "filter_pairs": "pppplllp i",
@@ -64,7 +65,7 @@ class Kernels:
 
     def pack(
         self,
-        weight: torch.Tensor,
+        weight: torch.Tensor | Sequence[torch.Tensor],
         kind: PackedKind,
         *,
         row_order: torch.Tensor | None = None,
@@ -73,15 +74,21 @@ class Kernels:
 
         Args:
             weight: (N, K) float32, bfloat16 or float16; rows may be strided or memory-mapped.
+                Or parts of it, one behind the other, alike in all but their content.
             kind: how to hold it.
             row_order: (N,) int64; output n is row `row_order[n]`, for regrouped heads.
         """
+        parts = [weight] if isinstance(weight, torch.Tensor) else list(weight)
+        first = parts[0]
         if kind not in KINDS:
             raise ValueError(f"kind={kind!r}: it is one of {', '.join(KINDS)}")
-        if weight.dtype not in SOURCE_DTYPES:
-            raise ValueError(f"weight is {weight.dtype}; it must be one of {SOURCE_DTYPES}")
-        address = checked("weight", weight, (None, None), weight.dtype, strided=True)
-        rows, inputs = weight.shape
+        if first.dtype not in SOURCE_DTYPES:
+            raise ValueError(f"weight is {first.dtype}; it must be one of {SOURCE_DTYPES}")
+        if any(part.stride() != first.stride() for part in parts):
+            raise ValueError("the parts of a weight must have the same strides")
+        shape = tuple(first.shape) if len(parts) > 1 else (None, None)
+        addresses = [checked("weight", part, shape, first.dtype, strided=True) for part in parts]
+        rows, inputs = first.shape[0] * len(parts), first.shape[1]
         outputs = rows if row_order is None else row_order.shape[0]
         order = None
         if row_order is not None:
@@ -92,9 +99,10 @@ class Kernels:
         fault = self._call["pack"](
             self.pool.handle,
             code,
-            address,
-            SOURCE_DTYPES.index(weight.dtype),
-            weight.stride(0),
+            (ctypes.c_void_p * len(parts))(*addresses),
+            first.shape[0],
+            SOURCE_DTYPES.index(first.dtype),
+            first.stride(0),
             order,
             rows,
             outputs,

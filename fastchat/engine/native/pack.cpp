@@ -12,25 +12,37 @@
 namespace fastchat {
 namespace {
 
+// Rows of one matrix, which may lie in parts of equally many rows.
 struct Source {
-  const uint8_t* data;
+  const uint8_t* const* parts;
+  int64_t part_rows;
   int dtype;  // 0 float32, 1 bfloat16, 2 float16
   int64_t stride;
   const int64_t* order;
   int64_t outputs, inputs;
 
+  const uint8_t* address(int64_t n) const {
+    const int64_t row = order ? order[n] : n;
+    return parts[row / part_rows] + row % part_rows * stride * (dtype == 0 ? 4 : 2);
+  }
+
   // Row n as floats, with zeros up to `padded`.
   void read(int64_t n, float* to, int64_t padded) const {
     std::fill(n < outputs ? to + inputs : to, to + padded, 0.0f);
     if (n >= outputs) return;
-    const int64_t row = order ? order[n] : n;
-    const uint8_t* from = data + row * stride * (dtype == 0 ? 4 : 2);
+    const uint8_t* from = address(n);
     const auto* halves = reinterpret_cast<const uint16_t*>(from);
     if (dtype == 0) std::memcpy(to, from, inputs * sizeof(float));
     else if (dtype == 1)
       for (int64_t k = 0; k < inputs; ++k) to[k] = from_bfloat16(halves[k]);
     else
       for (int64_t k = 0; k < inputs; ++k) to[k] = from_float16(halves[k]);
+  }
+
+  // Row n of 16-bit numbers as it is.
+  void read(int64_t n, uint16_t* to, int64_t padded) const {
+    std::fill(n < outputs ? to + inputs : to, to + padded, uint16_t{0});
+    if (n < outputs) std::memcpy(to, address(n), inputs * sizeof(uint16_t));
   }
 };
 
@@ -56,6 +68,16 @@ void put(BFloat16, const Block& from, float*, uint8_t* to) {
     for (int k = 0; k < kChunk; k += 2)
       words[k / 2 * kPanel + n] = row[k] | uint32_t(row[k + 1]) << 16;
   }
+  std::memcpy(to, words, sizeof words);
+}
+
+// A panel's chunk of bfloat16, which stays as it is: pairs of inputs change places.
+void put_pairs(const uint16_t* rows, int64_t stride, uint8_t* to) {
+  uint32_t words[kChunk / 2 * kPanel];
+  for (int n = 0; n < kPanel; ++n)
+    for (int k = 0; k < kChunk; k += 2)
+      words[k / 2 * kPanel + n] =
+          rows[n * stride + k] | uint32_t(rows[n * stride + k + 1]) << 16;
   std::memcpy(to, words, sizeof words);
 }
 
@@ -152,6 +174,14 @@ void pack_group(const Source& source, const Layout& layout, int64_t group, uint8
   float factors[kPanel] = {};
   for (int p = 0; p < kPanels; ++p) {
     const int64_t first = group * kGroup + p * kPanel;
+    if (std::is_same_v<Format, BFloat16> && source.dtype == 1) {
+      auto* halves = reinterpret_cast<uint16_t*>(rows);
+      for (int n = 0; n < kPanel; ++n) source.read(first + n, halves + n * width, width);
+      for (int64_t chunk = 0; chunk < layout.chunks(); ++chunk)
+        put_pairs(halves + chunk * kChunk, width,
+                  start + chunk * layout.chunk_bytes + p * Format::kBytes);
+      continue;
+    }
     for (int n = 0; n < kPanel; ++n) {
       source.read(first + n, rows + n * width, width);
       if constexpr (Format::kColumns) factors[n] = factor<Format>(rows + n * width, source.inputs);
@@ -188,14 +218,14 @@ int64_t fastchat_packed_bytes(int kind, int64_t outputs, int64_t inputs) {
   });
 }
 
-int fastchat_pack(fastchat::Pool* pool, int kind, const uint8_t* data, int dtype, int64_t stride,
-                  const int64_t* order, int64_t available, int64_t outputs, int64_t inputs,
-                  uint8_t* to) {
+int fastchat_pack(fastchat::Pool* pool, int kind, const uint8_t* const* parts, int64_t part_rows,
+                  int dtype, int64_t stride, const int64_t* order, int64_t available,
+                  int64_t outputs, int64_t inputs, uint8_t* to) {
   using namespace fastchat;
   if (order)
     for (int64_t n = 0; n < outputs; ++n)
       if (order[n] < 0 || order[n] >= available) return 1;
-  const Source source{data, dtype, stride, order, outputs, inputs};
+  const Source source{parts, part_rows, dtype, stride, order, outputs, inputs};
   with_format(kind, [&](auto format) {
     using Format = decltype(format);
     const Layout layout = Layout::of<Format>(outputs, inputs);

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastchat.engine.network.torch_ops import TorchOps
+from fastchat.engine.network.torch_ops import TorchOps, in_order
 from fastchat.engine.settings import Quantization
 from fastchat.errors import SettingsError
 
@@ -40,15 +41,17 @@ class BitsAndBytesOps(TorchOps):
         # It tells of a cast that it makes, in every product anew.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
-    def matrix(self, weight: Tensor, row_order: Tensor | None = None, *, fine: bool = False) -> Any:
+    def matrix(
+        self, parts: Sequence[Tensor], row_order: Tensor | None = None, *, fine: bool = False
+    ) -> Any:
         """See `Ops.matrix`; those that suffer from 4 bits keep all."""
         if fine and self._quantization == "int4":
-            return super().matrix(weight, row_order)
+            return super().matrix(parts, row_order)
         from bitsandbytes import nn as layers
 
         nn: Any = layers
 
-        ordered = (weight if row_order is None else weight[row_order]).to(self.dtype)
+        ordered = in_order(parts, row_order).to(self.dtype)
         outputs, inputs = ordered.shape
         if self._quantization == "int8":
             module = nn.Linear8bitLt(inputs, outputs, bias=False, has_fp16_weights=False)

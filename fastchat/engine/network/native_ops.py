@@ -6,6 +6,7 @@ alone and in any batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from fastchat.engine.native.packed import PackedKind, PackedMatrix
 from fastchat.engine.network.adapters import Stack
 from fastchat.engine.network.decode_graphs import Layers
 from fastchat.engine.network.yuan import Layer, LayerCache, Network
-from fastchat.model.local_filter import FILTER_NORM_EPS
+from fastchat.model.configuration_yuan import FILTER_NORM_EPS
 
 Cache = tuple[Tensor, Tensor]
 
@@ -44,11 +45,11 @@ class NativeOps:
         self._room = torch.empty(0)
 
     def matrix(
-        self, weight: Tensor, row_order: Tensor | None = None, *, fine: bool = False
+        self, parts: Sequence[Tensor], row_order: Tensor | None = None, *, fine: bool = False
     ) -> PackedMatrix:
         """See `Ops.matrix`."""
         kind: PackedKind = "int8" if fine and self._kind == "int4" else self._kind
-        return self._kernels.pack(weight, kind, row_order=row_order)
+        return self._kernels.pack(parts, kind, row_order=row_order)
 
     def linear(
         self,

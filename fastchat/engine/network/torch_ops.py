@@ -5,6 +5,7 @@ Shapes: T tokens of the step, R sequences, N heads, D size of a head, C longest 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,12 @@ class TorchCache:
     block_size: int
 
 
+def in_order(parts: Sequence[Tensor], row_order: Tensor | None) -> Tensor:
+    """A matrix whose parts lie one behind the other, its rows in another order if one is given."""
+    whole = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    return whole if row_order is None else whole[row_order]
+
+
 class TorchOps:
     """See `fastchat.engine.network.yuan.Ops`.
 
@@ -46,14 +53,13 @@ class TorchOps:
 
     def matrix(
         self,
-        weight: Tensor,
+        parts: Sequence[Tensor],
         row_order: Tensor | None = None,
         *,
         fine: bool = False,  # noqa: ARG002  (all matrices are held in the same type)
     ) -> Any:
         """See `Ops.matrix`."""
-        ordered = weight if row_order is None else weight[row_order]
-        return ordered.to(self.device, self.dtype)
+        return in_order(parts, row_order).to(self.device, self.dtype)
 
     def linear(
         self,

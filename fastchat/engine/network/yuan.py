@@ -9,7 +9,7 @@ Shapes: T tokens of the step, H hidden, N heads, D = H / N, F intermediate, V vo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,8 +20,7 @@ from torch import Tensor
 from fastchat.engine.batching.step import Step
 from fastchat.engine.network.adapters import Adapter, Stack, flat, stack
 from fastchat.engine.network.decode_graphs import Layers
-from fastchat.model.configuration_yuan import YuanConfig
-from fastchat.model.local_filter import FILTER_NORM_EPS
+from fastchat.model.configuration_yuan import FILTER_NORM_EPS, YuanConfig
 from fastchat.model.published_weights import layer_shapes
 
 Read = Callable[[str], Tensor]
@@ -41,10 +40,14 @@ class Ops(Protocol):
     dtype: torch.dtype
     device: torch.device
 
-    def matrix(self, weight: Tensor, row_order: Tensor | None = None, *, fine: bool = False) -> Any:
+    def matrix(
+        self, parts: Sequence[Tensor], row_order: Tensor | None = None, *, fine: bool = False
+    ) -> Any:
         """Takes over a matrix (out, in), its rows in another order if one is given.
 
         Args:
+            parts: of it, equally large, one behind the other.
+            row_order: of the whole.
             fine: whether it suffers from fewer than 8 bits a weight.
         """
         ...
@@ -209,7 +212,7 @@ class Network:
         self.block_size = block_size
         self.spare_block, self.spare_place = blocks, blocks + scratch
         # The largest matrix first, while there is least beside it.
-        self._head = ops.matrix(read("lm_head.weight"), fine=True)
+        self._head = ops.matrix([read("lm_head.weight")], fine=True)
         self.layers = [
             _read_layer(read, f"model.layers.{number}.", config, ops)
             for number in range(config.num_hidden_layers)
@@ -353,11 +356,8 @@ def _read_layer(read: Read, prefix: str, config: YuanConfig, ops: Ops) -> Layer:
 
     def matrix(made: Matrix) -> Any:
         parts = [flat(read(f"{prefix}{module}.weight")) for module in made.modules]
-        return ops.matrix(
-            parts[0] if len(parts) == 1 else torch.cat(parts),
-            head_order(config) if made.by_heads else None,
-            fine=made.fine,
-        )
+        order = head_order(config) if made.by_heads else None
+        return ops.matrix(parts, order, fine=made.fine)
 
     return Layer(
         matrices={name: matrix(made) for name, made in MATRICES.items()},

@@ -91,6 +91,8 @@ def test_source_types_strides_and_row_order(kernels, random, kind, dtype):
     assert torch.equal(kernels.pack(wide, kind).data, kernels.pack(weight, kind).data)
     ordered = kernels.pack(weight, kind, row_order=order)
     assert torch.equal(ordered.data, kernels.pack(weight[order], kind).data)
+    parts = kernels.pack(weight.clone().split(32), kind, row_order=order)
+    assert torch.equal(parts.data, ordered.data)
 
 
 def test_half_precision_weights_arrive_exactly(kernels):
