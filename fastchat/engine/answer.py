@@ -78,6 +78,12 @@ class Answer:
         self._stream = vocabulary.text_stream()
         self._matcher = StopMatcher([stop for stop in params.stop if stop not in special])
         self._count = 0
+        self._cached_tokens = 0
+        self._queued_s = 0.0
+
+    def begin(self, *, cached_tokens: int, queued_s: float) -> None:
+        """Takes note of how the request began; see `GenerationEvent`."""
+        self._cached_tokens, self._queued_s = cached_tokens, queued_s
 
     def push(
         self,
@@ -112,6 +118,8 @@ class Answer:
             token_ids=(token,),
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._count,
+            cached_tokens=self._cached_tokens,
+            queued_s=self._queued_s,
             finish_reason=finish,
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,

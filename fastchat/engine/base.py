@@ -124,6 +124,8 @@ class GenerationEvent:
         finish_reason: set on the last event, and only there.
         logprobs: one entry per new token, if asked for.
         prompt_logprobs: on the first event, one entry per prompt token, if asked for.
+        cached_tokens: of the prompt, whose computed beginning was found.
+        queued_s: how long the request waited until its prompt was begun.
     """
 
     text: str
@@ -133,6 +135,8 @@ class GenerationEvent:
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    cached_tokens: int = 0
+    queued_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,7 @@ class ContinuousEngine:
             budget=budget,
             namespace=None if alone else (adapter, request.cache_salt),
             adapter=adapter,
+            arrived=time.monotonic(),
             deadline=_deadline(request),
             answer=answer,
             sampling=RowState(params, request.prompt_ids, end_ids=answer.end_ids, matcher=matcher),

@@ -118,12 +118,21 @@ class OpenAIRequest(BaseModel):
         return kept
 
 
+class PromptTokensDetails(BaseModel):
+    """Of a prompt's tokens, those whose computed beginning was found."""
+
+    cached_tokens: int = 0
+
+
 class UsageInfo(BaseModel):
     """Token counts."""
 
     prompt_tokens: int = 0
     total_tokens: int = 0
     completion_tokens: int | None = 0
+    prompt_tokens_details: PromptTokensDetails | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
 
 
 class StreamOptions(BaseModel):

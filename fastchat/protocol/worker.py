@@ -109,11 +109,17 @@ class GenerateParams(BaseModel):
 
 
 class Usage(TypedDict):
-    """Token counts so far."""
+    """Token counts so far.
+
+    Attributes:
+        cached_tokens: of the prompt, whose computed beginning was found; workers of other
+            makes do not tell.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: NotRequired[int]
 
 
 class ChunkLogprobs(TypedDict):

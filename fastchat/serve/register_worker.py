@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 async def _register(args: argparse.Namespace) -> None:
     from fastchat.protocol.worker import RegisterWorker
+    from fastchat.serve.cluster.connections import Connections
     from fastchat.serve.cluster.controller_client import ControllerClient
     from fastchat.serve.cluster.secrets import controller_token
-    from fastchat.serve.cluster.transport import new_client
 
     message = RegisterWorker(
         worker_name=args.worker_name,
@@ -45,7 +45,7 @@ async def _register(args: argparse.Namespace) -> None:
         worker_status=None,
         multimodal=args.multimodal,
     )
-    async with new_client() as http:
+    async with Connections() as http:
         controller = ControllerClient(
             http, args.controller_address, timeout_s=30, token=controller_token()
         )

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (what users type)
 _SHUTDOWN_S = 5
 _BACKLOG = 2048
 _TICK_S = 0.1
+_MOST_FILES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,14 @@ def _cannot_listen(host: str, port: int, error: OSError) -> FastChatError:
     return FastChatError(f"Cannot listen on {host}:{port}: {error.strerror}.")
 
 
+def allow_connections() -> None:
+    """Lets this process hold as many connections as the system allows; shells allow fewer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def run_app(
     app: FastAPI,
     sockets: Sequence[socket.socket],
@@ -140,6 +150,7 @@ def run_app(
     """
     import uvicorn
 
+    allow_connections()
     port: int = sockets[0].getsockname()[1]
     for sock in sockets:
         try:

@@ -71,11 +71,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 async def _measure(args: argparse.Namespace) -> None:
+    from fastchat.serve.cluster.connections import Connections
     from fastchat.serve.cluster.controller_client import ControllerClient
-    from fastchat.serve.cluster.transport import new_client
     from fastchat.serve.cluster.worker_client import WorkerClient
 
-    async with new_client() as http:
+    async with Connections() as http:
         controller = ControllerClient(http, args.controller_address)
 
         async def worker() -> WorkerClient:

@@ -13,20 +13,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from chaos_fuzz import fuzz
 from serve_load import Answer, ask
-from serve_processes import Chain, echo_workers, our_chain, start_controller
+from serve_processes import Chain, echo_workers, our_chain, start_api, start_controller
 
 _CHAT = "/v1/chat/completions"
 _DOCUMENTED = {200, 400, 401, 403, 404, 405, 408, 413, 422, 429, 499, 500, 502, 503, 504}
@@ -124,6 +124,30 @@ async def controller(chain: Chain) -> int:
     return sum(bool(answer.failure) for _, answer in asked)
 
 
+async def api(chain: Chain) -> int:
+    """The API server is asked to end under load and started again; then it is killed instead."""
+    bad = 0
+    for name, number in (("TERM", signal.SIGTERM), ("KILL", signal.SIGKILL)):
+        running = [asyncio.create_task(ask(chain.url + _CHAT, body(n))) for n in range(32)]
+        await asyncio.sleep(4 * _DELAY_S)
+        process = chain.processes["api"]
+        process.send_signal(number)
+        await asyncio.to_thread(process.wait, 30)
+        answers = list(await asyncio.gather(*running))
+        held = await _until(lambda: _running(chain) == 0, 10)
+        began = time.perf_counter()
+        await asyncio.to_thread(start_api, chain)
+        back_s = time.perf_counter() - began
+        fresh = list(await asyncio.gather(*(ask(chain.url + _CHAT, body(n)) for n in range(32))))
+        print(
+            f"{name} to the API server: {outcomes(answers)}; {held} requests still held;"
+            f" back in {back_s:.1f} s: {outcomes(fresh)}"
+        )
+        lost = sum(bool(answer.failure) for answer in answers) if name == "TERM" else 0
+        bad += lost + held + sum(bool(answer.failure) for answer in fresh)
+    return bad
+
+
 async def stopped(chain: Chain) -> int:
     """A worker is stopped for ten seconds and goes on."""
     running = [asyncio.create_task(ask(chain.url + _CHAT, body(n))) for n in range(16)]
@@ -179,109 +203,11 @@ async def slow(chain: Chain) -> int:
     return len(whole) - sum(whole)
 
 
-async def fuzz(chain: Chain, count: int) -> int:
-    """Hostile and random requests: every one is answered, and memory stays as it was."""
-    chance = random.Random(7)
-    statuses: Counter[int] = Counter()
-    unanswered = 0
-    await asyncio.gather(*(ask(chain.url + _CHAT, body(n)) for n in range(50)))
-    before: Mapping[str, int] = {}
-    for start in range(0, count, 50):
-        if start == min(1000, count // 2) // 50 * 50:
-            before = _memory(chain)
-        sent = [_hostile(chance) for _ in range(50)]
-        for status in await asyncio.gather(*(_raw(chain.url, *each) for each in sent)):
-            statuses[status] += 1
-            unanswered += status == 0
-    after = _memory(chain)
-    grown = {name: after[name] / before[name] - 1 for name in before}
-    told = ", ".join(f"{name} {share:+.1%}" for name, share in grown.items())
-    print(f"{count} hostile requests: {dict(sorted(statuses.items()))}; memory {told}")
+async def hostile(chain: Chain, count: int) -> int:
+    """Hostile and random requests: every one is answered, and leaves nothing behind."""
+    bad = await fuzz(chain, count)
     answer = await ask(chain.url + _CHAT, body())
-    held = await _until(lambda: _running(chain) == 0, 10)
-    undocumented = sum(n for status, n in statuses.items() if status not in _DOCUMENTED)
-    return unanswered + held + undocumented + statuses[500] + bool(answer.failure)
-
-
-_PATHS: tuple[tuple[str, dict[str, Any]], ...] = (
-    (_CHAT, {"messages": [{"role": "user", "content": "tell me"}]}),
-    ("/v1/completions", {"prompt": "tell me"}),
-    ("/v1/embeddings", {"input": "tell me"}),
-    ("/v1/responses", {"input": "tell me"}),
-    ("/tokenize", {"prompt": "tell me"}),
-)
-
-
-def _hostile(chance: random.Random) -> tuple[str, bytes]:
-    path, field = chance.choice(_PATHS)
-    fields: dict[str, Any] = {"model": "echo", **field}
-    if path in (_CHAT, "/v1/completions", "/v1/responses"):
-        fields["stream"] = chance.random() < 0.3
-    odd = (
-        None,
-        True,
-        -1,
-        0,
-        2**70,
-        1e400,
-        float("nan"),
-        "",
-        "\ud800",
-        "你" * 50,
-        [],
-        {},
-        [[[]]],
-        {"a": []},
-    )
-    names = (
-        *fields,
-        "n",
-        "stop",
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "logit_bias",
-        "tools",
-        "seed",
-    )
-    for _ in range(chance.randrange(4)):
-        fields[chance.choice((*names, "response_format", "tool_choice", "x"))] = chance.choice(odd)
-    data = json.dumps(fields).encode()
-    kind = chance.randrange(10)
-    if kind == 0:
-        data = data[: chance.randrange(len(data))]
-    elif kind == 1:
-        data = bytes(chance.randrange(256) for _ in range(chance.randrange(200)))
-    elif kind == 2:
-        data = b"[" * chance.randrange(5000)
-    elif kind == 3:
-        at = chance.randrange(len(data))
-        data = data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :]
-    return path, data
-
-
-async def _raw(url: str, path: str, data: bytes) -> int:
-    """The status of an answer; 0 if there is none in time."""
-    parts = urlsplit(url)
-    try:
-        async with asyncio.timeout(60):
-            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-            head = f"POST {path} HTTP/1.1\r\n{_JSON}Content-Length: {len(data)}\r\n"
-            writer.write((head + "Connection: close\r\n\r\n").encode() + data)
-            text = await reader.read(-1)
-            writer.close()
-            return int(text.split()[1])
-    except (TimeoutError, OSError, IndexError, ValueError):
-        return 0
-
-
-def _memory(chain: Chain) -> dict[str, int]:
-    found = {}
-    for name, process in chain.processes.items():
-        if process.poll() is None:
-            status = Path(f"/proc/{process.pid}/statm").read_text()
-            found[name] = int(status.split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return found
+    return bad + await _until(lambda: _running(chain) == 0, 10) + bool(answer.failure)
 
 
 def _running(chain: Chain) -> int:
@@ -310,17 +236,18 @@ async def _until(reached: Callable[[], bool], patience_s: float) -> int:
 def main() -> int:
     """Runs the faults one after the other, each on what is left of the chain."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ("controller", "leaving", "slow", "stopped", "drain", "fuzz", "kill")
+    names = ("controller", "api", "leaving", "slow", "stopped", "drain", "fuzz", "kill")
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=", ".join(names))
     parser.add_argument("--fuzz-requests", type=int, default=10_000)
     args = parser.parse_args()
     faults: dict[str, Callable[[Chain], Awaitable[int]]] = {
         "controller": controller,
+        "api": api,
         "leaving": leaving,
         "slow": slow,
         "stopped": stopped,
         "drain": drain,
-        "fuzz": lambda chain: fuzz(chain, args.fuzz_requests),
+        "fuzz": lambda chain: hostile(chain, args.fuzz_requests),
         "kill": kill,
     }
     bad = 0

@@ -23,6 +23,7 @@ class Answer:
         first_s: until the first text.
         whole_s: until the end.
         text: all of it.
+        finish: the reason that the stream gave for its end.
         failure: why there is no complete answer; "" if there is one.
         told: whether the stream said that it failed, or was ended properly.
     """
@@ -30,6 +31,7 @@ class Answer:
     first_s: float = 0.0
     whole_s: float = 0.0
     text: str = ""
+    finish: str = ""
     status: int = 0
     failure: str = ""
     told: bool = False
@@ -51,15 +53,27 @@ class Load:
         """Median time to the first text."""
         return statistics.median(answer.first_s for answer in self.complete)
 
+    def median_whole_s(self) -> float:
+        """Median time to the end."""
+        return statistics.median(answer.whole_s for answer in self.complete)
+
     def per_second(self) -> float:
         """Complete answers a second."""
         return len(self.complete) / self.wall_s
 
-    def fairness(self) -> float:
-        """How far the slowest answer is from the median, as a share of the median."""
-        times = sorted(answer.whole_s for answer in self.complete)
-        middle = statistics.median(times)
-        return (times[int(0.99 * (len(times) - 1))] - middle) / middle
+    def spread(self, asked: int = 1) -> float:
+        """How far the times that clients took are from the median, as a share of it.
+
+        A client's time is that of all of its requests; 98 % of the clients are within.
+
+        Args:
+            asked: requests of each client, which follow each other in `answers`.
+        """
+        whole = [answer.whole_s for answer in self.answers]
+        times = sorted(sum(whole[at : at + asked]) for at in range(0, len(whole), asked))
+        middle, last = statistics.median(times), len(times) - 1
+        low, high = times[round(0.01 * last)], times[round(0.99 * last)]
+        return max(middle - low, high - middle) / middle
 
 
 async def ask(url: str, body: dict[str, Any], patience_s: float = 300.0) -> Answer:
@@ -130,12 +144,23 @@ def _take(line: bytes, answer: Answer, began: float) -> None:
         if new and not answer.text:
             answer.first_s = time.perf_counter() - began
         answer.text += new
+        answer.finish = choice.get("finish_reason") or answer.finish
 
 
-async def load(urls: Sequence[str], bodies: Sequence[dict[str, Any]]) -> Load:
-    """Sends all requests at once, to the URLs in turn."""
+async def load(url: str, bodies: Sequence[dict[str, Any]], times: int = 1) -> Load:
+    """One client for each body, all at once; each sends it so many times, one after the other."""
     began = time.perf_counter()
-    answers = await asyncio.gather(
-        *(ask(urls[number % len(urls)], body) for number, body in enumerate(bodies))
-    )
-    return Load(list(answers), time.perf_counter() - began)
+
+    async def client(body: dict[str, Any]) -> list[Answer]:
+        return [await ask(url, body) for _ in range(times)]
+
+    found = await asyncio.gather(*map(client, bodies))
+    answers = [answer for answers in found for answer in answers]
+    return Load(answers, time.perf_counter() - began)
+
+
+async def one_by_one(url: str, bodies: Sequence[dict[str, Any]]) -> Load:
+    """Sends requests one after the other."""
+    began = time.perf_counter()
+    answers = [await ask(url, body) for body in bodies]
+    return Load(answers, time.perf_counter() - began)

@@ -3,6 +3,7 @@
 Each is started as a process of its own, answers on a free port, and is stopped at the end.
 
     python playground/benchmark/serve_processes.py echo-worker SECONDS PORT CONTROLLER
+    python playground/benchmark/serve_processes.py module NAME FLAGS... PORT CONTROLLER
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
-ROOT = Path(__file__).resolve().parents[2]
+_THIS = Path(__file__).resolve()
+ROOT = _THIS.parents[2]
 TOKENS = 16
 
 
@@ -54,15 +57,30 @@ class Chain:
         self._open.close()
 
     def start(
-        self, name: str, command: Sequence[str], ready: str, *, python: str = sys.executable
+        self,
+        name: str,
+        command: Sequence[str],
+        ready: str,
+        *,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Starts a process, and waits until a URL of it answers."""
+        """Starts a process, and waits until a URL of it answers.
+
+        Args:
+            name: of the process and its log.
+            command: what follows the Python in the command line.
+            ready: the URL.
+            python: to run it; any other than this one does not see this project.
+            environment: what is set for it alone.
+        """
         log = self._open.enter_context((self._log / f"{name}.log").open("ab"))
-        environment = {**os.environ, "LOGDIR": "", "OMP_NUM_THREADS": "1"}
+        variables = {**os.environ, "LOGDIR": "", "OMP_NUM_THREADS": "1", **(environment or {})}
+        variables.pop("PYTHONPATH", None)
         if python == sys.executable:
-            environment["PYTHONPATH"] = str(ROOT)
+            variables["PYTHONPATH"] = str(ROOT)
         self.processes[name] = subprocess.Popen(
-            [python, *command], stdout=log, stderr=log, env=environment
+            [python, *command], stdout=log, stderr=log, env=variables, cwd=self._log
         )
         self.wait(ready)
 
@@ -112,11 +130,17 @@ def our_chain(log: Path, worker: Sequence[Sequence[str]], *, dispatch: str = "pr
             [*command, str(port), chain.controller],
             f"{chain.workers[-1]}/health",
         )
-    port = free_port()
-    chain.url = f"http://127.0.0.1:{port}"
-    flags = ["--host", "127.0.0.1", "--port", str(port), "--controller-address", chain.controller]
-    chain.start("api", ["-m", "fastchat.serve.openai_api_server", *flags], f"{chain.url}/health")
+    chain.url = f"http://127.0.0.1:{free_port()}"
+    start_api(chain)
     return chain
+
+
+def start_api(chain: Chain) -> None:
+    """Starts the API server at the chain's URL, for the first time or again."""
+    flags = ["--host", "127.0.0.1", "--port", chain.url.rpartition(":")[2]]
+    command = ["-m", "fastchat.serve.openai_api_server", *flags]
+    command += ["--controller-address", chain.controller]
+    chain.start("api", command, f"{chain.url}/health")
 
 
 def start_controller(chain: Chain, dispatch: str = "prefix") -> None:
@@ -130,22 +154,31 @@ def start_controller(chain: Chain, dispatch: str = "prefix") -> None:
 
 def echo_workers(count: int, delay_s: float = 0.0) -> list[list[str]]:
     """Command lines of workers without a model, which take so long for a token."""
-    return [[__file__, "echo-worker", str(delay_s)]] * count
+    return [[str(_THIS), "echo-worker", str(delay_s)]] * count
+
+
+def model_worker(model: str, dtype: str) -> list[str]:
+    """Command line of a worker with a model, under the name yuan2."""
+    flags = ["--model-path", model, "--dtype", dtype, "--model-names", "yuan2"]
+    return [str(_THIS), "module", "fastchat.serve.model_worker", *flags, "--host", "127.0.0.1"]
 
 
 def bare_chain(log: Path) -> Chain:
-    """Two hops that do nothing but pass a stream on: what the libraries themselves cost."""
+    """Two hops that do nothing but pass a stream on: what the libraries themselves cost.
+
+    The path says how many events a stream has.
+    """
     chain = Chain(log)
     backends = []
     for number in range(2):
         port = free_port()
         chain.start(
-            f"bare-{number}", [__file__, "bare", str(port)], f"http://127.0.0.1:{port}/health"
+            f"bare-{number}", [str(_THIS), "bare", str(port)], f"http://127.0.0.1:{port}/health"
         )
         backends.append(f"http://127.0.0.1:{port}")
     port = free_port()
     chain.url = f"http://127.0.0.1:{port}"
-    chain.start("bare-front", [__file__, "bare", str(port), *backends], f"{chain.url}/health")
+    chain.start("bare-front", [str(_THIS), "bare", str(port), *backends], f"{chain.url}/health")
     return chain
 
 
@@ -184,43 +217,51 @@ def _numbered(prompt: str) -> str:
     return prompt[: TOKENS - 1].ljust(TOKENS - 1, ".")
 
 
+def _module(name: str, *arguments: str) -> None:
+    """Runs a worker's entry, whose port and controller come last as `our_chain` gives them."""
+    *flags, port, controller = arguments
+    sys.argv = [name, *flags, "--port", port, "--controller-address", controller]
+    runpy.run_module(name, run_name="__main__")
+
+
 def _bare(port: str, backends: Sequence[str]) -> None:
     import itertools
 
-    import httpx2
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse, Response, StreamingResponse
     from starlette.routing import Route
 
-    http = httpx2.AsyncClient(
-        trust_env=False, timeout=300, limits=httpx2.Limits(max_connections=None)
-    )
+    from fastchat.serve.cluster.connections import Connections
+
+    http = Connections()
     turn = itertools.cycle(backends) if backends else None
     event = b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
 
-    async def own() -> AsyncGenerator[bytes, None]:
-        for _ in range(TOKENS):
+    async def own(count: int) -> AsyncGenerator[bytes, None]:
+        for _ in range(count):
             await asyncio.sleep(0)
             yield event
         yield b"data: [DONE]\n\n"
 
-    async def passed_on(body: bytes) -> AsyncGenerator[bytes, None]:
+    async def passed_on(path: str, body: bytes) -> AsyncGenerator[bytes, None]:
         assert turn is not None
-        async with http.stream("POST", next(turn) + "/", content=body) as response:
-            async for piece in response.aiter_raw():
+        asked = http.post(next(turn) + path, body, {}, connect_s=300, silence_s=300)
+        async with asked as response:
+            async for piece in response.pieces():
                 yield piece
 
     async def answer(request: Request) -> Response:
         body = await request.body()
-        stream = own() if turn is None else passed_on(body)
+        count = request.path_params["count"]
+        stream = own(count) if turn is None else passed_on(f"/{count}", body)
         return StreamingResponse(stream, media_type="text/event-stream")
 
     async def health(_: Request) -> Response:
         return PlainTextResponse("ok")
 
-    routes = [Route("/", answer, methods=["POST"]), Route("/health", health)]
+    routes = [Route("/{count:int}", answer, methods=["POST"]), Route("/health", health)]
     app = Starlette(routes=routes)
     uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", backlog=4096)
 
@@ -231,6 +272,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["echo-worker", delay_s, port, controller]:
             run_entry(lambda: _echo_worker(float(delay_s), port, controller))
+        case ["module", name, *arguments]:
+            _module(name, *arguments)
         case ["bare", port, *backends]:
             _bare(port, backends)
         case _:

@@ -70,7 +70,7 @@ def logits_of(network: Network, rows: list[list[int]], step_tokens: int) -> list
         layout = lay_out(works, BLOCK_SIZE, BLOCKS)
         logits = network.logits(network.forward(layout.step, layout.step.logit_rows))
         for work, part in zip(works, layout.logits, strict=True):
-            found[work.sequence.order].append(logits[part])
+            found[work.sequence.order].append(logits[part].clone())
             scheduler.computed(work, 0)
             if not work.sequence.pending:
                 scheduler.remove(work.sequence)
@@ -115,7 +115,7 @@ def decoded_logits(network: Network, rows: list[list[int]]) -> list[torch.Tensor
         logits = network.logits(network.forward(layout.step, layout.step.logit_rows))
         for work, part in zip(works, layout.logits, strict=True):
             sequence = work.sequence
-            found[sequence.order].append(logits[part])
+            found[sequence.order].append(logits[part].clone())
             scheduler.computed(work, 0)
             if sequence.computed == len(rows[sequence.order]):
                 scheduler.remove(sequence)

@@ -23,7 +23,7 @@ from fastchat.engine.echo import EchoEngine, Script, echo_model
 from fastchat.engine.served import ServedModel
 from fastchat.protocol.worker import RegisterWorker
 from fastchat.serve.cluster.app import Controller, ControllerSettings, create_controller_app
-from fastchat.serve.cluster.transport import _tls
+from fastchat.serve.cluster.connections import tls
 from fastchat.serve.openai.app import create_openai_app
 from fastchat.serve.openai.settings import AppSettings
 from fastchat.serve.running import bind
@@ -138,13 +138,13 @@ class WatchedEngine(EchoEngine):
 
 def post(url: str, body: Any = None, **more: Any) -> httpx2.Response:
     """Posts JSON, past any proxy."""
-    with httpx2.Client(verify=_tls(), timeout=PATIENCE_S, trust_env=False) as client:
+    with httpx2.Client(verify=tls(), timeout=PATIENCE_S, trust_env=False) as client:
         return client.post(url, json=body, **more)
 
 
 def get(url: str) -> httpx2.Response:
     """Gets a page, past any proxy."""
-    with httpx2.Client(verify=_tls(), timeout=PATIENCE_S, trust_env=False) as client:
+    with httpx2.Client(verify=tls(), timeout=PATIENCE_S, trust_env=False) as client:
         return client.get(url)
 
 
@@ -192,7 +192,7 @@ class Stack:
             api_key=key,
             base_url=self.api_server.url + "/v1",
             max_retries=0,
-            http_client=httpx2.Client(verify=_tls(), timeout=PATIENCE_S, trust_env=False),
+            http_client=httpx2.Client(verify=tls(), timeout=PATIENCE_S, trust_env=False),
         )
         self.closing.append(client)
         return client

@@ -170,3 +170,13 @@ def test_traces_without_their_extra_are_refused(monkeypatch):
     trace_to(None, "api")
     with pytest.raises(SettingsError, match="otel"):
         trace_to("http://127.0.0.1:4318", "api")
+
+
+def test_a_server_may_hold_more_connections_than_its_shell_allows():
+    program = (
+        "import resource as r; from fastchat.serve.running import allow_connections;"
+        "hard = r.getrlimit(r.RLIMIT_NOFILE)[1];"
+        "r.setrlimit(r.RLIMIT_NOFILE, (128, min(hard, 4096)));"
+        "allow_connections(); soft, hard = r.getrlimit(r.RLIMIT_NOFILE); assert soft == hard"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

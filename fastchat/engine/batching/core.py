@@ -111,6 +111,9 @@ class EngineCore:
         overdue = self.scheduler.overdue(now)
         outcomes = [self._end(sequence, _too_late(sequence)) for sequence in overdue]
         works = self.scheduler.plan()
+        for work in works:
+            if work.sequence.begun is None:
+                work.sequence.begun = now
         if works:
             try:
                 outcomes += self._run(works)
@@ -191,6 +194,11 @@ class EngineCore:
         sequence, accepted = work.sequence, 0
         answer: Answer = sequence.answer
         events: list[GenerationEvent] = []
+        if not sequence.generated:
+            begun = sequence.arrived if sequence.begun is None else sequence.begun
+            answer.begin(
+                cached_tokens=sequence.found or 0, queued_s=max(0.0, begun - sequence.arrived)
+            )
         for place, sampled in enumerate(results):
             if sampled.error is not None:
                 return self._end(sequence, sampled.error, events)

@@ -227,6 +227,8 @@ class Scheduler:
             sequence.add_blocks(found)
             sequence.published = len(found)
             sequence.computed = len(found) * self.pool.block_size
+            if sequence.found is None:
+                sequence.found = sequence.computed
             self.running.append(sequence)
             self.prefix_tokens += len(sequence.tokens)
             self.prefix_hit_tokens += sequence.computed

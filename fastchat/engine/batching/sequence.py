@@ -27,6 +27,7 @@ class Sequence:
         budget: tokens that may be generated.
         namespace: sequences of the same one share computed beginnings; None shares nothing.
         adapter: number of the adapter to compute with; -1 is none.
+        arrived, begun: when it was asked for, and when its first step was; on the engine's clock.
         deadline: when it is given up if it still waits, on the engine's clock.
         embeds: whether its states are wanted rather than an answer.
         answer: its text side; None where states are wanted.
@@ -36,6 +37,7 @@ class Sequence:
         prompt_told: log-probabilities of the prompt so far, where they are wanted.
         blocks: of the cache, in order.
         table: their numbers, for the first `len(blocks)` places.
+        found: tokens of the prompt that were in the cache when it was first admitted.
         computed: tokens whose keys, values and states are in the cache.
         published: blocks of it that others can find.
     """
@@ -46,6 +48,8 @@ class Sequence:
     budget: int = 0
     namespace: Hashable | None = None
     adapter: int = -1
+    arrived: float = 0.0
+    begun: float | None = None
     deadline: float | None = None
     embeds: bool = False
     answer: Any = None
@@ -54,6 +58,7 @@ class Sequence:
     total: Any = None
     prompt_told: list[TokenLogprob] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
+    found: int | None = None
     computed: int = 0
     published: int = 0
     prompt_size: int = field(init=False)

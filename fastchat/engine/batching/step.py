@@ -89,6 +89,8 @@ def lay_out(works: Sequence[Work], block_size: int, scratch: int) -> Layout:
         scratch: first place for states of rows that may not stand: of drafts, and of the
             token before them. States that stand are kept in the place of their block.
     """
+    if all(map(_generates, works)):
+        return _lay_out_single(works, block_size, scratch)
     first = np.array([work.sequence.computed for work in works])
     drafts = np.array([len(work.drafts) for work in works])
     sizes = np.array([work.count for work in works]) + drafts
@@ -133,7 +135,39 @@ def lay_out(works: Sequence[Work], block_size: int, scratch: int) -> Layout:
     return Layout(step, [slice(*pair) for pair in pairwise(edges)], scratches.tolist())
 
 
-def _tables(works: Sequence[Work], blocks: NDArray[np.int64]) -> NDArray[np.int32]:
+def _generates(work: Work) -> bool:
+    """Whether a work is nothing but one token, whose logits are wanted."""
+    return work.samples and work.count == 1 and not work.drafts
+
+
+def _lay_out_single(works: Sequence[Work], block_size: int, scratch: int) -> Layout:
+    """The same arrays where every sequence has one token: most steps, so with the least work."""
+    count = len(works)
+    places = np.array([work.sequence.computed for work in works], np.int32)
+    number, offset = np.divmod(places, block_size)
+    tables = _tables(works, number + 1)
+    rows = np.arange(count)
+    blocks = tables[rows, number].astype(np.int64)
+    before = tables[rows, np.maximum(places - 1, 0) // block_size]
+    all_rows = torch.from_numpy(rows)
+    step = Step(
+        token_ids=torch.from_numpy(_tokens(works, count)),
+        positions=torch.from_numpy(places),
+        previous=torch.from_numpy(np.where(places > 0, _STORED - before, np.int32(_NOTHING))),
+        starts=torch.arange(count + 1, dtype=torch.int32),
+        contexts=torch.from_numpy(places + np.int32(1)),
+        tables=torch.from_numpy(tables),
+        slots=torch.from_numpy(blocks * block_size + offset),
+        state_rows=all_rows,
+        state_places=torch.from_numpy(blocks),
+        logit_rows=all_rows,
+        sizes=(1,) * count,
+        adapters=_adapters(works, rows),
+    )
+    return Layout(step, [slice(row, row + 1) for row in range(count)], [scratch] * count)
+
+
+def _tables(works: Sequence[Work], blocks: NDArray[Any]) -> NDArray[np.int32]:
     tables = np.zeros((len(works), blocks.max()), np.int32)
     for table, work, count in zip(tables, works, blocks.tolist(), strict=True):
         table[:count] = work.sequence.table[:count]
@@ -141,8 +175,8 @@ def _tables(works: Sequence[Work], blocks: NDArray[np.int64]) -> NDArray[np.int3
 
 
 def _adapters(works: Sequence[Work], owner: NDArray[np.int64]) -> Tensor | None:
-    numbers = np.array([work.sequence.adapter for work in works])
-    return None if (numbers < 0).all() else torch.from_numpy(numbers[owner])
+    numbers = [work.sequence.adapter for work in works]
+    return None if max(numbers) < 0 else torch.from_numpy(np.array(numbers)[owner])
 
 
 def _tokens(works: Sequence[Work], total: int) -> NDArray[np.int64]:

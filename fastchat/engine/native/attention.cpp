@@ -227,7 +227,7 @@ class Item {
     }
   }
 
-  // While keys are read their values are fetched, and meanwhile the next span's keys.
+  // While a span is read the next one is fetched, keys with keys and values with values.
   void find(int64_t sequence, int64_t head, int64_t start, int64_t context, Span<Value>& keys,
             Span<Value>& values) const {
     const int32_t* table = all_.tables + sequence * all_.longest;
@@ -237,8 +237,9 @@ class Item {
       const int64_t own = table[std::min(block, last)];
       const int64_t next = table[std::min(block + kSpanBlocks, last)];
       keys.blocks[b] = cache_.key_block(own, head);
-      values.blocks[b] = keys.ahead[b] = cache_.value_block(own, head);
-      values.ahead[b] = cache_.key_block(next, head);
+      values.blocks[b] = cache_.value_block(own, head);
+      keys.ahead[b] = cache_.key_block(next, head);
+      values.ahead[b] = cache_.value_block(next, head);
     }
   }
 

@@ -1,15 +1,17 @@
 // How a packed matrix holds its weights, and how registers get them out again.
 //
-// A matrix is cut into groups of 64 outputs, a group into chunks of 32 inputs, a chunk into panels
-// of two vectors of outputs. Chunks follow each other in memory, so one product reads one stream.
-// Every format gives
+// A matrix is cut into panels of two vectors of outputs, a panel into chunks of 32 inputs. A panel's
+// chunks follow each other in memory and panels follow panels, so one row's product reads one
+// stream. Every format gives
+//   Input        what rows are made into: floats, or 16-bit whole numbers with a step a chunk
 //   kBytes       of a panel's chunk
 //   kColumns     whether each output has a factor, applied at the end
-//   kPartial     whether a chunk is summed by itself and then scaled (int4)
-//   kWideAlone   panels that a single row takes at once: one makes the smoothest stream of memory,
-//                two keep up where weights take work to widen
 //   multiply()   adds a chunk's products for kRows rows and kWide panels to sums in registers
-//   unpack()     writes a chunk as floats, the very numbers that multiply() uses
+//   unpack()     writes a chunk as pairs of inputs, or inputs, side by side: the very numbers that
+//                multiply() uses
+// and, where Input is whole numbers,
+//   kBias        what weights are held too high by; sums start so much lower
+//   scales()     of a chunk's outputs, times the rows' step
 #pragma once
 
 #include "vectors.h"
@@ -24,22 +26,34 @@ constexpr int kPanels = kGroup / kPanel;
 // How far ahead of the weights that are multiplied others are fetched.
 constexpr int64_t kAhead = 8192;
 
-template <int kRows, int kWide>
-using Sums = Floats[kWide][kRows][2];
+template <class Vector, int kRows, int kWide>
+using Sums = Vector[kWide][kRows][2];
+
+// Adds the products of a row's two numbers with two inputs' weights to its sums.
+template <int kRows>
+FASTCHAT_INLINE void add_pairs(Words first, Words second, const int16_t* x, int64_t stride,
+                               Words (&sums)[kRows][2]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    const Words pair = broadcast_pair(x + r * stride);
+    sums[r][0] = dot(first, pair, sums[r][0]);
+    sums[r][1] = dot(second, pair, sums[r][1]);
+  }
+}
 
 struct Float32 {
+  using Input = float;
   static constexpr int64_t kBytes = 4 * kChunk * kPanel;
-  static constexpr int kWideAlone = 1;
-  static constexpr bool kColumns = false, kPartial = false;
+  static constexpr bool kColumns = false;
 
   template <int kRows, int kWide>
-  static FASTCHAT_INLINE void multiply(const uint8_t* chunk, const float* x, int64_t stride,
-                                       Sums<kRows, kWide>& sums) {
+  static FASTCHAT_INLINE void multiply(const uint8_t* chunk, int64_t panel_bytes, const float* x,
+                                       int64_t stride, Sums<Floats, kRows, kWide>& sums) {
 #pragma GCC unroll 4
     for (int k = 0; k < kChunk; ++k) {
 #pragma GCC unroll 4
       for (int p = 0; p < kWide; ++p) {
-        const uint8_t* at = chunk + p * kBytes + 4 * k * kPanel;
+        const uint8_t* at = chunk + p * panel_bytes + 4 * k * kPanel;
         const Floats first = load<Floats>(at), second = load<Floats>(at + 4 * kLanes);
         fetch<8 * kLanes>(at + kAhead);
 #pragma GCC unroll 16
@@ -59,18 +73,18 @@ struct Float32 {
 
 // Words of two inputs: [k / 2][output], the even input in the low half.
 struct BFloat16 {
+  using Input = float;
   static constexpr int64_t kBytes = 2 * kChunk * kPanel;
-  static constexpr int kWideAlone = 1;
-  static constexpr bool kColumns = false, kPartial = false;
+  static constexpr bool kColumns = false;
 
   template <int kRows, int kWide>
-  static FASTCHAT_INLINE void multiply(const uint8_t* chunk, const float* x, int64_t stride,
-                                       Sums<kRows, kWide>& sums) {
+  static FASTCHAT_INLINE void multiply(const uint8_t* chunk, int64_t panel_bytes, const float* x,
+                                       int64_t stride, Sums<Floats, kRows, kWide>& sums) {
 #pragma GCC unroll 2
     for (int k = 0; k < kChunk; k += 2) {
 #pragma GCC unroll 4
       for (int p = 0; p < kWide; ++p) {
-        const uint8_t* at = chunk + p * kBytes + 2 * k * kPanel;
+        const uint8_t* at = chunk + p * panel_bytes + 2 * k * kPanel;
         const Words first = load<Words>(at), second = load<Words>(at + 4 * kLanes);
         fetch<8 * kLanes>(at + kAhead);
         const Floats even[2] = {low_half(first), low_half(second)};
@@ -103,117 +117,105 @@ struct BFloat16 {
   }
 };
 
-// Bytes [k][output], -127..127.
+// Words of four inputs: [k / 4][output]. Inputs 0 and 1 are a word's even bytes, 2 and 3 its odd
+// ones, so that a mask and a shift give pairs of 16-bit numbers.
 struct Int8 {
+  using Input = int16_t;
   static constexpr int64_t kBytes = kChunk * kPanel;
-  static constexpr int kWideAlone = 2;
-  static constexpr bool kColumns = true, kPartial = false;
+  static constexpr bool kColumns = true;
+  static constexpr int kBias = 128;
+
+  static FASTCHAT_INLINE Words first_two(Words words) { return words & 0x00ff00ffu; }
+  static FASTCHAT_INLINE Words last_two(Words words) { return (Words)((Shorts)words >> 8); }
+  static int bits(int input) { return 8 * (input / 2) + 16 * (input % 2); }
 
   template <int kRows, int kWide>
-  static FASTCHAT_INLINE void multiply(const uint8_t* chunk, const float* x, int64_t stride,
-                                       Sums<kRows, kWide>& sums) {
+  static FASTCHAT_INLINE void multiply(const uint8_t* chunk, int64_t panel_bytes, const int16_t* x,
+                                       int64_t stride, Sums<Words, kRows, kWide>& sums) {
 #pragma GCC unroll 4
-    for (int k = 0; k < kChunk; ++k) {
+    for (int k = 0; k < kChunk; k += 4) {
 #pragma GCC unroll 4
       for (int p = 0; p < kWide; ++p) {
-        const uint8_t* at = chunk + p * kBytes + k * kPanel;
-        const Floats first = from_bytes(at), second = from_bytes(at + kLanes);
-        if (k * kPanel % 64 == 0) fetch<64>(at + kAhead);
-#pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) {
-          const Floats factor = broadcast(x[r * stride + k]);
-          sums[p][r][0] = fma(factor, first, sums[p][r][0]);
-          sums[p][r][1] = fma(factor, second, sums[p][r][1]);
-        }
+        const uint8_t* at = chunk + p * panel_bytes + k * kPanel;
+        const Words first = load<Words>(at), second = load<Words>(at + 4 * kLanes);
+        fetch<8 * kLanes>(at + kAhead);
+        add_pairs<kRows>(first_two(first), first_two(second), x + k, stride, sums[p]);
+        add_pairs<kRows>(last_two(first), last_two(second), x + k + 2, stride, sums[p]);
       }
     }
   }
 
-  static FASTCHAT_INLINE void unpack(const uint8_t* chunk, float* to) {
-    for (int at = 0; at < kChunk * kPanel; at += kLanes) store(to + at, from_bytes(chunk + at));
+  static FASTCHAT_INLINE void unpack(const uint8_t* chunk, int16_t* to) {
+    for (int k = 0; k < kChunk; k += 4, to += 4 * kPanel)
+      for (int half = 0; half < 2; ++half) {
+        const Words words = load<Words>(chunk + k * kPanel + half * 4 * kLanes);
+        store(to + half * 2 * kLanes, (Shorts)first_two(words) - uint16_t{kBias});
+        store(to + 2 * kPanel + half * 2 * kLanes, (Shorts)last_two(words) - uint16_t{kBias});
+      }
   }
+
+  static FASTCHAT_INLINE Floats scales(const uint8_t*, int, float step) { return broadcast(step); }
 };
 
-// kPanel scales in half precision, then words of eight inputs: [k / 8][output], input k in the
-// bits from 4 * (k % 8) on, 8 more than its value. A word is masked but not shifted, which leaves
-// the value times 16^(k % 8): the rows come with x[k] / 16^(k % 8), so the product is exact. (The
-// top bits would read as negative and are shifted.) The 8 too many are taken off by starting a
-// chunk's sum at -8 * sum(x).
+// kPanel scales in half precision, then words of eight inputs: [k / 8][output]. Even inputs have a
+// word's low half, odd ones its high half, four bits each, so that shifts give pairs of numbers.
 struct Int4 {
+  using Input = int16_t;
   static constexpr int64_t kScaleBytes = 2 * kPanel;
   static constexpr int64_t kBytes = kScaleBytes + kChunk * kPanel / 2;
-  static constexpr int kWideAlone = 2;
-  static constexpr bool kColumns = true, kPartial = true;
+  static constexpr bool kColumns = true;
+  static constexpr int kBias = 8;
 
   template <int kPlace>
-  static FASTCHAT_INLINE Floats widen(Words words) {
-    if constexpr (kPlace == 7) return __builtin_convertvector((Ints)(words >> 28), Floats);
-    return __builtin_convertvector((Ints)words & (15 << (4 * kPlace)), Floats);
+  static FASTCHAT_INLINE Words widen(Words words) {
+    if constexpr (kPlace == 3) return (Words)((Shorts)words >> 12);
+    return (words >> (4 * kPlace)) & 0x000f000fu;
   }
-
-  static FASTCHAT_INLINE void scales(const uint8_t* chunk, Floats (&to)[2]) {
-    to[0] = from_float16(load<Halves>(chunk));
-    to[1] = from_float16(load<Halves>(chunk + 2 * kLanes));
-  }
-
-  template <int kPlace, int kRows, int kWide>
-  static FASTCHAT_INLINE void step(const Words (&words)[kWide][2], const float* x, int64_t stride,
-                                   Sums<kRows, kWide>& sums) {
-#pragma GCC unroll 4
-    for (int p = 0; p < kWide; ++p) {
-      const Floats first = widen<kPlace>(words[p][0]), second = widen<kPlace>(words[p][1]);
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const Floats factor = broadcast(x[r * stride + kPlace]);
-        sums[p][r][0] = fma(factor, first, sums[p][r][0]);
-        sums[p][r][1] = fma(factor, second, sums[p][r][1]);
-      }
-    }
-  }
+  static int bits(int input) { return 4 * (input / 2) + 16 * (input % 2); }
 
   template <int kRows, int kWide>
-  static FASTCHAT_INLINE void multiply(const uint8_t* chunk, const float* x, int64_t stride,
-                                       Sums<kRows, kWide>& sums) {
+  static FASTCHAT_INLINE void multiply(const uint8_t* chunk, int64_t panel_bytes, const int16_t* x,
+                                       int64_t stride, Sums<Words, kRows, kWide>& sums) {
+#pragma GCC unroll 4
     for (int k = 0; k < kChunk; k += 8) {
-      Words words[kWide][2];
 #pragma GCC unroll 4
       for (int p = 0; p < kWide; ++p) {
-        const uint8_t* at = chunk + p * kBytes + kScaleBytes + k / 8 * 4 * kPanel;
-        words[p][0] = load<Words>(at);
-        words[p][1] = load<Words>(at + 4 * kLanes);
+        const uint8_t* at = chunk + p * panel_bytes + kScaleBytes + k / 8 * 4 * kPanel;
+        const Words first = load<Words>(at), second = load<Words>(at + 4 * kLanes);
         fetch<8 * kLanes>(at + kAhead);
+        add_pairs<kRows>(widen<0>(first), widen<0>(second), x + k, stride, sums[p]);
+        add_pairs<kRows>(widen<1>(first), widen<1>(second), x + k + 2, stride, sums[p]);
+        add_pairs<kRows>(widen<2>(first), widen<2>(second), x + k + 4, stride, sums[p]);
+        add_pairs<kRows>(widen<3>(first), widen<3>(second), x + k + 6, stride, sums[p]);
       }
-      step<0, kRows, kWide>(words, x + k, stride, sums);
-      step<1, kRows, kWide>(words, x + k, stride, sums);
-      step<2, kRows, kWide>(words, x + k, stride, sums);
-      step<3, kRows, kWide>(words, x + k, stride, sums);
-      step<4, kRows, kWide>(words, x + k, stride, sums);
-      step<5, kRows, kWide>(words, x + k, stride, sums);
-      step<6, kRows, kWide>(words, x + k, stride, sums);
-      step<7, kRows, kWide>(words, x + k, stride, sums);
     }
   }
 
   template <int kPlace>
-  static FASTCHAT_INLINE void unpack_place(const uint8_t* words, float* to) {
-    store(to + kPlace * kPanel, widen<kPlace>(load<Words>(words)));
-    store(to + kPlace * kPanel + kLanes, widen<kPlace>(load<Words>(words + 4 * kLanes)));
+  static FASTCHAT_INLINE void unpack_place(Words words, int16_t* to) {
+    store(to + kPlace * 2 * kPanel, (Shorts)widen<kPlace>(words) - uint16_t{kBias});
   }
 
-  static FASTCHAT_INLINE void unpack(const uint8_t* chunk, float* to) {
-    for (int k = 0; k < kChunk; k += 8, to += 8 * kPanel) {
-      const uint8_t* words = chunk + kScaleBytes + k / 8 * 4 * kPanel;
-      unpack_place<0>(words, to);
-      unpack_place<1>(words, to);
-      unpack_place<2>(words, to);
-      unpack_place<3>(words, to);
-      unpack_place<4>(words, to);
-      unpack_place<5>(words, to);
-      unpack_place<6>(words, to);
-      unpack_place<7>(words, to);
-    }
+  static FASTCHAT_INLINE void unpack(const uint8_t* chunk, int16_t* to) {
+    for (int k = 0; k < kChunk; k += 8, to += 8 * kPanel)
+      for (int half = 0; half < 2; ++half) {
+        const uint8_t* at = chunk + kScaleBytes + k / 8 * 4 * kPanel + half * 4 * kLanes;
+        const Words words = load<Words>(at);
+        unpack_place<0>(words, to + half * 2 * kLanes);
+        unpack_place<1>(words, to + half * 2 * kLanes);
+        unpack_place<2>(words, to + half * 2 * kLanes);
+        unpack_place<3>(words, to + half * 2 * kLanes);
+      }
+  }
+
+  // The step is a power of two: nothing is rounded.
+  static FASTCHAT_INLINE Floats scales(const uint8_t* chunk, int half, float step) {
+    return from_float16(load<Halves>(chunk + half * 2 * kLanes)) * broadcast(step);
   }
 };
+
+template <class Format>
+constexpr bool kWhole = !std::is_same_v<typename Format::Input, float>;
 
 // Where things lie in a packed matrix of one format.
 struct Layout {
@@ -222,14 +224,16 @@ struct Layout {
 
   template <class Format>
   static Layout of(int64_t outputs, int64_t inputs) {
-    return {outputs, inputs, Format::kBytes * kPanels, Format::kColumns};
+    return {outputs, inputs, Format::kBytes, Format::kColumns};
   }
+  // Whole groups of 64 outputs, so that two panels can be taken at once.
   int64_t groups() const { return (outputs + kGroup - 1) / kGroup; }
+  int64_t panels() const { return groups() * kPanels; }
   int64_t chunks() const { return (inputs + kChunk - 1) / kChunk; }
-  int64_t group_bytes() const { return chunks() * chunk_bytes; }
-  int64_t column_offset() const { return groups() * group_bytes(); }
+  int64_t panel_bytes() const { return chunks() * chunk_bytes; }
+  int64_t column_offset() const { return panels() * panel_bytes(); }
   int64_t bytes() const {
-    return column_offset() + (columns ? groups() * kGroup * int64_t(sizeof(float)) : 0);
+    return column_offset() + (columns ? panels() * kPanel * int64_t(sizeof(float)) : 0);
   }
 };
 

@@ -29,6 +29,7 @@ _TYPES: dict[str, type] = {
 _SIGNATURES = {
     "packed_bytes": "ill l",
     "cache_width": "l l",
+    "large_pages": "pl i",
     "pack": "piplilplllp i",
     "matmul": "pipllplplpip i",
     "rms_norm": "ppppfllp i",
@@ -155,6 +156,12 @@ class Kernels:
         if fault:
             raise ValueError(f"rows names rows outside 0..{x.shape[0] - 1}")
 
+    def room(self, rows: int, columns: int) -> torch.Tensor:
+        """Memory for a large result that is used again and again: (rows, columns) float32."""
+        found = torch.empty(rows, columns)
+        self._call["large_pages"](found.data_ptr(), found.nbytes)
+        return found
+
     def rms_norm(
         self,
         x: torch.Tensor,
@@ -252,8 +259,12 @@ class Kernels:
         if head_dim > _WIDEST:
             raise ValueError(f"head_dim={head_dim}: heads are at most {_WIDEST} wide")
         width = self._call["cache_width"](head_dim)
-        keys = torch.zeros(blocks, heads, width, block_size, dtype=dtype)
-        return keys, torch.zeros(blocks, heads, block_size, width, dtype=dtype)
+        keys = torch.empty(blocks, heads, width, block_size, dtype=dtype)
+        values = torch.empty(blocks, heads, block_size, width, dtype=dtype)
+        for kept in (keys, values):
+            self._call["large_pages"](kept.data_ptr(), kept.nbytes)
+            kept.zero_()
+        return keys, values
 
     def rope_store(
         self,

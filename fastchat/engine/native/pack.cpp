@@ -91,11 +91,15 @@ Floats levels(Floats rounded) {
 }
 
 void put(Int8, const Block& from, float* factors, uint8_t* to) {
+  uint32_t words[kChunk / 4 * kPanel] = {};
   for (int n = 0; n < kPanel; ++n) {
     const float inverse = factors[n] > 0 ? 1 / factors[n] : 0.0f;
-    for (int k = 0; k < kChunk; ++k)
-      to[k * kPanel + n] = static_cast<uint8_t>(nearest(from.at(n, k) * inverse, -127, 127));
+    for (int k = 0; k < kChunk; ++k) {
+      const auto level = static_cast<uint32_t>(nearest(from.at(n, k) * inverse, -127, 127) + Int8::kBias);
+      words[k / 4 * kPanel + n] |= level << Int8::bits(k % 4);
+    }
   }
+  std::memcpy(to, words, sizeof words);
 }
 
 // For each of a vector of outputs, the scale with the least squared error among those near the
@@ -144,8 +148,8 @@ void put(Int4, const Block& from, float* factors, uint8_t* to) {
       inverse[n] = scale != 0 ? 1 / scale : 0.0f;
     }
     for (int k = 0; k < kChunk; ++k) {
-      const Floats level = levels(values[k] * inverse + magic - magic) + 8.0f;
-      const Words place = (Words)__builtin_convertvector(level, Ints) << (k % 8 * 4);
+      const Floats level = levels(values[k] * inverse + magic - magic) + float(Int4::kBias);
+      const Words place = (Words)__builtin_convertvector(level, Ints) << Int4::bits(k % 8);
       uint32_t* at = words + k / 8 * kPanel + half;
       store(at, load<Words>(at) | place);
     }
@@ -168,7 +172,6 @@ void pack_group(const Source& source, const Layout& layout, int64_t group, uint8
   const int64_t width = layout.chunks() * kChunk + 16;  // off the powers of two, for the caches
   float* rows = memory.floats(kPanel * width);
   float factors[kPanel] = {};
-  uint8_t* start = to + group * layout.group_bytes();
   for (int p = 0; p < kPanels; ++p) {
     const int64_t first = group * kGroup + p * kPanel;
     if (std::is_same_v<Format, BFloat16> && source.dtype == 1) {
@@ -176,7 +179,7 @@ void pack_group(const Source& source, const Layout& layout, int64_t group, uint8
       for (int n = 0; n < kPanel; ++n) source.read(first + n, halves + n * width, width);
       for (int64_t chunk = 0; chunk < layout.chunks(); ++chunk)
         put_pairs(halves + chunk * kChunk, width,
-                  start + chunk * layout.chunk_bytes + p * Format::kBytes);
+                  to + (group * kPanels + p) * layout.panel_bytes() + chunk * Format::kBytes);
       continue;
     }
     for (int n = 0; n < kPanel; ++n) {
@@ -185,25 +188,29 @@ void pack_group(const Source& source, const Layout& layout, int64_t group, uint8
     }
     for (int64_t chunk = 0; chunk < layout.chunks(); ++chunk)
       put(Format{}, {rows + chunk * kChunk, width}, factors,
-          start + chunk * layout.chunk_bytes + p * Format::kBytes);
+          to + (group * kPanels + p) * layout.panel_bytes() + chunk * Format::kBytes);
     if constexpr (Format::kColumns)
       std::memcpy(to + layout.column_offset() + first * sizeof(float), factors, sizeof factors);
   }
-}
-
-// Large pages spare the address translation of a product that reads all of it.
-void ask_for_large_pages(uint8_t* data, int64_t bytes) {
-#if defined(MADV_HUGEPAGE)
-  const auto page = uintptr_t{1} << 21, first = (reinterpret_cast<uintptr_t>(data) + page - 1) & -page;
-  const auto last = (reinterpret_cast<uintptr_t>(data) + bytes) & -page;
-  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#endif
 }
 
 }  // namespace
 }  // namespace fastchat
 
 extern "C" {
+
+// Large pages spare the address translation of a kernel that reads all of some memory. To be asked
+// for before it is first touched.
+int fastchat_large_pages(uint8_t* data, int64_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  const auto page = uintptr_t{1} << 21, first = (reinterpret_cast<uintptr_t>(data) + page - 1) & -page;
+  const auto last = (reinterpret_cast<uintptr_t>(data) + bytes) & -page;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#else
+  (void)data, (void)bytes;
+#endif
+  return 0;  // without them it is slower, no more
+}
 
 int64_t fastchat_packed_bytes(int kind, int64_t outputs, int64_t inputs) {
   return fastchat::with_format(kind, [&](auto format) {
@@ -222,7 +229,7 @@ int fastchat_pack(fastchat::Pool* pool, int kind, const uint8_t* const* parts, i
   with_format(kind, [&](auto format) {
     using Format = decltype(format);
     const Layout layout = Layout::of<Format>(outputs, inputs);
-    ask_for_large_pages(to, layout.bytes());
+    fastchat_large_pages(to, layout.bytes());
     pool->run(layout.groups(),
               [&](int64_t group) { pack_group<Format>(source, layout, group, to); });
   });

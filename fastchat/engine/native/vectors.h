@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX2__) || defined(__F16C__)
 #include <immintrin.h>
@@ -27,8 +28,9 @@ constexpr int kLanes = 8;
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
-typedef int8_t Bytes __attribute__((vector_size(kLanes)));
 typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+typedef uint16_t Shorts __attribute__((vector_size(4 * kLanes)));
+typedef int16_t Signed16 __attribute__((vector_size(2 * kLanes)));
 
 template <class Vector>
 FASTCHAT_INLINE Vector load(const void* from) {
@@ -70,20 +72,32 @@ FASTCHAT_INLINE Floats fma(Floats a, Floats b, Floats c) {
 FASTCHAT_INLINE Floats low_half(Words words) { return (Floats)(words << 16); }
 FASTCHAT_INLINE Floats high_half(Words words) { return (Floats)(words & 0xffff0000u); }
 
-// kLanes signed bytes as floats. Compilers take the plain conversion apart lane by lane.
-FASTCHAT_INLINE Floats from_bytes(const void* from) {
-#if defined(__AVX512F__)
-  if constexpr (kLanes == 16)
-    return __builtin_convertvector((Ints)_mm512_cvtepi8_epi32(load<__m128i>(from)), Floats);
+// Two 16-bit numbers, the same in every lane.
+FASTCHAT_INLINE Words broadcast_pair(const int16_t* from) {
+  uint32_t pair;
+  std::memcpy(&pair, from, sizeof pair);
+  return Words{} + pair;
+}
+
+// sum + a.low * b.low + a.high * b.high, signed 16-bit halves of each lane; exact.
+FASTCHAT_INLINE Words dot(Words a, Words b, Words sum) {
+#if defined(__AVX512VNNI__)
+  if constexpr (kLanes == 16) return (Words)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512BW__)
+  if constexpr (kLanes == 16) return sum + (Words)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #endif
 #if defined(__AVX2__)
   constexpr int kParts = kLanes / 8;
-  __m256i wide[kParts];
-  for (int part = 0; part < kParts; ++part)
-    wide[part] = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(static_cast<const char*>(from) + 8 * part)));
-  return __builtin_convertvector(load<Ints>(wide), Floats);
+  __m256i x[kParts], y[kParts];
+  std::memcpy(x, &a, sizeof a);
+  std::memcpy(y, &b, sizeof b);
+  for (int part = 0; part < kParts; ++part) x[part] = _mm256_madd_epi16(x[part], y[part]);
+  std::memcpy(&a, x, sizeof a);
+  return sum + a;
 #else
-  return __builtin_convertvector(__builtin_convertvector(load<Bytes>(from), Ints), Floats);
+  const Ints p = (Ints)a, q = (Ints)b;
+  const Ints low = ((p << 16) >> 16) * ((q << 16) >> 16), high = (p >> 16) * (q >> 16);
+  return sum + (Words)low + (Words)high;
 #endif
 }
 
@@ -189,7 +203,8 @@ FASTCHAT_INLINE Floats exponential(Floats x) {
   return x == x ? zeroed : x;
 }
 
-FASTCHAT_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 3); }
+// Into the second cache, which can wait for more of memory at a time than the first.
+FASTCHAT_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 2); }
 
 template <int kBytes>
 FASTCHAT_INLINE void fetch(const uint8_t* address) {

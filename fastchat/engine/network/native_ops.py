@@ -42,6 +42,7 @@ class NativeOps:
         self._low_rank = LowRankKernel(kernels.pool)
         self._kind = kind
         self._cache_dtype = cache_dtype
+        self._room = torch.empty(0)
 
     def matrix(
         self, parts: Sequence[Tensor], row_order: Tensor | None = None, *, fine: bool = False
@@ -61,6 +62,16 @@ class NativeOps:
         """See `Ops.linear`."""
         out = states.new_empty(len(states), matrix.outputs) if add_to is None else add_to
         self._kernels.matmul(states, matrix, out, add=add_to is not None, bias=bias)
+        return out
+
+    def logits(self, states: Tensor, matrix: Any) -> Tensor:
+        """See `Ops.logits`."""
+        shape = len(states), matrix.outputs
+        # Fresh memory would cost as much as a good part of the product: the system zeroes it.
+        if len(self._room) < len(states) or self._room.shape[1:] != shape[1:]:
+            self._room = self._kernels.room(*shape)
+        out = self._room[: len(states)]
+        self._kernels.matmul(states, matrix, out)
         return out
 
     def low_rank(self, stack: Stack) -> LowRankWeights:

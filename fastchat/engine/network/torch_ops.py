@@ -73,6 +73,10 @@ class TorchOps:
         product = linear(states, matrix, bias)
         return product if add_to is None else add_to.add_(product)
 
+    def logits(self, states: Tensor, matrix: Any) -> Tensor:
+        """See `Ops.logits`."""
+        return self.linear(states, matrix).float()
+
     def low_rank(self, stack: Stack) -> Stack:
         """See `Ops.low_rank`."""
         return Stack(

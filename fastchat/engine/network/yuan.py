@@ -63,6 +63,10 @@ class Ops(Protocol):
         """(T, in) -> (T, out); added to `add_to` in place if that is given."""
         ...
 
+    def logits(self, states: Tensor, matrix: Any) -> Tensor:
+        """(Q, H) -> (Q, V) float32; what came of an earlier call may be overwritten."""
+        ...
+
     def low_rank(self, stack: Stack) -> Any:
         """Takes over what adapters add to a matrix."""
         ...
@@ -291,8 +295,8 @@ class Network:
         return states
 
     def logits(self, states: Tensor) -> Tensor:
-        """(Q, H) after the final norm -> (Q, V) float32."""
-        return self.ops.linear(states, self._head).float()
+        """(Q, H) after the final norm -> (Q, V) float32, valid until the next call."""
+        return self.ops.logits(states, self._head)
 
     def move_states(self, source: Tensor, target: Tensor) -> None:
         """Copies filter states from places (n,) to others."""

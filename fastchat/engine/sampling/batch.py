@@ -85,7 +85,6 @@ class BatchSampler:
         states = [row.state for row in rows]
         if states != self._states:
             self._states, self._settings = states, _settings_of(states)
-        places = np.array([row.state.count + len(row.assumed) for row in rows], np.uint64)
         edits = [
             row.state.edits(row.assumed, ending=place in masks.ending)
             for place, row in enumerate(rows)
@@ -93,13 +92,20 @@ class BatchSampler:
         seen, shifted, banned = _gathered(edits)
         return Batch(
             self._settings,
-            uniforms(self._settings.seeds, places),
+            self._draws(rows),
             seen,
             shifted,
             banned,
             masks.words,
             masks.rows,
         )
+
+    def _draws(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        """(R,) the rows' random numbers; nobody looks at them where all rows are greedy."""
+        if not self._settings.temperature.any():
+            return np.zeros(len(rows))
+        places = np.array([row.state.count + len(row.assumed) for row in rows], np.uint64)
+        return uniforms(self._settings.seeds, places)
 
 
 def _settings_of(states: Sequence[RowState]) -> Settings:
@@ -121,6 +127,9 @@ def _settings_of(states: Sequence[RowState]) -> Settings:
 
 def _gathered(edits: Sequence[Edits]) -> tuple[Entries, Entries, Entries]:
     """The rows' edits, one behind the other."""
+    if all(each is NO_EDITS for each in edits):
+        nothing = Entries(np.zeros(len(edits) + 1, np.int32), NO_IDS, NO_VALUES)
+        return nothing, nothing, nothing
     counts = np.zeros((3, len(edits) + 1), np.int32)
     seen, shifted, shifts = [NO_IDS], [NO_IDS], [NO_VALUES]
     banned: list[int] = []

@@ -41,29 +41,50 @@ class NativePicker:
     def __init__(self, vocab_size: int, pool: ThreadPool) -> None:
         self._vocab_size = vocab_size
         self._pool = pool
+        self._call: _Call | None = None
         self._sample = bind(pool.cdll, "fastchat_sample", [ctypes.c_void_p, ctypes.c_void_p])
 
     def pick(self, logits: Tensor, batch: Batch) -> Picks:
         """See `Picker.pick`."""
+        address = checked("logits", logits, (len(batch.uniform), None), torch.float32, strided=True)
+        call = self._call
+        if call is None or not call.serves(batch):
+            call = self._call = _Call(batch, self._vocab_size)
+        call.job.logits, call.job.stride = address, logits.stride(0)
+        call.job.uniform = batch.uniform.ctypes.data
+        self._sample(self._pool.handle, ctypes.byref(call.job))
+        return call.picks()
+
+
+class _Call:
+    """What the kernel is given and where it answers; serves again while nothing but logits change.
+
+    Args:
+        batch: what is asked.
+        vocab_size: logits of a row that count.
+
+    Attributes:
+        job: complete but for the logits, their stride and the random numbers.
+    """
+
+    def __init__(self, batch: Batch, vocab_size: int) -> None:
+        settings = self._settings = batch.settings
+        self._plain = _plain(batch)
         rows = len(batch.uniform)
-        address = checked("logits", logits, (rows, None), torch.float32, strided=True)
-        settings = batch.settings
-        widest = max(int(settings.alternatives.max(initial=0)), 0)
-        widest = min(widest, self._vocab_size)
+        widest = min(max(int(settings.alternatives.max(initial=0)), 0), vocab_size)
         words = batch.masks.strides[0] if len(batch.masks) else 0
         first = batch.masks.ctypes.data
         masks = np.where(batch.mask_rows >= 0, first + batch.mask_rows * words, 0)
-        tokens, statuses = np.empty(rows, np.int32), np.empty(rows, np.int32)
-        logprobs = np.zeros(rows, np.float32)
-        best = np.empty((rows, widest), np.int32)
-        best_logprobs = np.empty((rows, widest), np.float32)
+        self._tokens, self._statuses = np.empty(rows, np.int32), np.empty(rows, np.int32)
+        self._logprobs = np.zeros(rows, np.float32)
+        self._best = np.empty((rows, widest), np.int32)
+        self._best_logprobs = np.empty((rows, widest), np.float32)
         arrays: dict[str, NDArray[Any]] = {
             "temperature": settings.temperature,
             "top_p": settings.top_p,
             "min_p": settings.min_p,
             "penalty": settings.penalty,
             "top_k": settings.top_k,
-            "uniform": batch.uniform,
             "masks": masks,
             "alternatives": settings.alternatives,
             "seen_starts": batch.seen.starts,
@@ -73,27 +94,38 @@ class NativePicker:
             "shifted": batch.shifted.ids,
             "banned": batch.banned.ids,
             "shifts": _values(batch.shifted),
-            "token": tokens,
-            "status": statuses,
-            "logprob": logprobs,
-            "best": best,
-            "best_logprob": best_logprobs,
+            "token": self._tokens,
+            "status": self._statuses,
+            "logprob": self._logprobs,
+            "best": self._best,
+            "best_logprob": self._best_logprobs,
         }
-        job = _Job(
+        self._kept = batch, arrays
+        self.job = _Job(
             rows=rows,
-            stride=logits.stride(0),
-            vocab=self._vocab_size,
-            logits=address,
+            vocab=vocab_size,
             widest=widest,
             **{name: array.ctypes.data for name, array in arrays.items()},
         )
-        self._sample(self._pool.handle, ctypes.byref(job))
+
+    def serves(self, batch: Batch) -> bool:
+        """Whether another batch asks the same but for its random numbers."""
+        return self._plain and batch.settings is self._settings and _plain(batch)
+
+    def picks(self) -> Picks:
+        """The kernel's answer."""
         return Picks(
-            tokens.tolist(),
-            statuses.tolist(),
-            logprobs.tolist(),
-            _tops(settings.alternatives, best, best_logprobs),
+            self._tokens.tolist(),
+            self._statuses.tolist(),
+            self._logprobs.tolist(),
+            _tops(self._settings.alternatives, self._best, self._best_logprobs),
         )
+
+
+def _plain(batch: Batch) -> bool:
+    """Whether no logit is changed and no grammar rules."""
+    entries = (batch.seen, batch.shifted, batch.banned)
+    return not len(batch.masks) and not any(len(each.ids) for each in entries)
 
 
 def _values(entries: Entries) -> NDArray[np.float32]:

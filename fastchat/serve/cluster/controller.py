@@ -36,10 +36,10 @@ from fastchat.protocol.worker import (
 )
 from fastchat.serve.cluster import addresses
 from fastchat.serve.cluster.addresses import AddressPolicy, parse_worker_url
+from fastchat.serve.cluster.connections import Connections
 from fastchat.serve.cluster.dispatch import DISPATCH_METHODS
 from fastchat.serve.cluster.registry import Registry
 from fastchat.serve.cluster.secrets import bearer, controller_token, same_secret
-from fastchat.serve.cluster.transport import new_client
 from fastchat.serve.cluster.worker_client import WorkerClient
 from fastchat.serve.metrics import PREFIX, Readings, gauge
 
@@ -113,7 +113,7 @@ class Controller:
         self._now = now
         self._chance = chance or random.Random()
         self._resolve = resolve
-        self._http = new_client()
+        self._http = Connections()
         self.metrics = CollectorRegistry()
         self.metrics.register(Readings(self._read))
         dispatched = Counter(

@@ -14,7 +14,8 @@ from fastchat.protocol.worker import (
     RemoveWorker,
     WorkerAddress,
 )
-from fastchat.serve.cluster.transport import Answer, Clients, post, posted
+from fastchat.serve.cluster.connections import Connections
+from fastchat.serve.cluster.transport import Answer, post, posted
 
 _TIMEOUT_S = 5.0
 
@@ -27,7 +28,7 @@ class ControllerClient:
         token: the secret that workers share with the controller, if there is one.
     """
 
-    http: Clients
+    http: Connections
     address: str
     timeout_s: float = _TIMEOUT_S
     token: str = ""
@@ -59,7 +60,7 @@ class ControllerClient:
             timeout_s=self.timeout_s,
             headers=self._headers(),
         ) as response:
-            await response.aread()
+            await response.whole()
 
     async def register(self, message: RegisterWorker) -> None:
         """Announces a worker.

@@ -26,7 +26,8 @@ from fastchat.protocol.worker import (
     WorkerStatus,
     error_of,
 )
-from fastchat.serve.cluster.transport import Answer, Clients, post, posted
+from fastchat.serve.cluster.connections import Connections
+from fastchat.serve.cluster.transport import Answer, post, posted
 
 _STATUS_TIMEOUT_S = 5.0
 
@@ -39,7 +40,7 @@ class WorkerClient:
         timeout_s: how long the worker may be silent: before an answer, between chunks.
     """
 
-    http: Clients
+    http: Connections
     address: str
     timeout_s: float = WORKER_API_TIMEOUT
 
@@ -108,7 +109,7 @@ class WorkerClient:
             who="worker",
             timeout_s=self.timeout_s,
         ) as response:
-            async for data in response.aiter_bytes():
+            async for data in response.pieces():
                 for frame in reader.feed(data):
                     yield frame
         if reader.rest:

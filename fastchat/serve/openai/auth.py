@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import Request
 
@@ -16,7 +16,7 @@ from fastchat.serve.openai.settings import AppSettings
 
 def api_key_check(
     settings: AppSettings, *, now: Callable[[], float] = time.monotonic
-) -> Callable[[Request], None]:
+) -> Callable[[Request], Awaitable[None]]:
     """A dependency that lets requests with one of the settings' keys pass.
 
     Keys are compared in constant time, every one of them. The key's name goes into the log;
@@ -24,7 +24,7 @@ def api_key_check(
     """
     allowances: dict[ApiKey, Allowance] = {}
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:  # or FastAPI would run it in a thread
         if not settings.api_keys:
             return
         found = _matching(request.headers.get("Authorization", ""), settings.api_keys)

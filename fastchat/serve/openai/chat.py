@@ -16,18 +16,16 @@ from fastchat.protocol.openai_api_protocol import (
     ChatCompletionResponseChoice,
     ChatLogProbs,
     ChatMessage,
-    UsageInfo,
 )
 from fastchat.serve.openai.cluster import Cluster
 from fastchat.serve.openai.conversing import Answer, Exchange, News, understood
 from fastchat.serve.openai.documented import answer as answers
-from fastchat.serve.openai.events import EventWriter
+from fastchat.serve.openai.events import EventWriter, usage_info
 from fastchat.serve.openai.logprobs import chat_logprobs
 from fastchat.serve.openai.request_ids import answer_id, request_id_of
 from fastchat.serve.openai.settings import AppSettings
 from fastchat.serve.openai.spending import spending
 from fastchat.serve.openai.sse import STILL_WAITING, event_stream
-from fastchat.serve.openai.streams import total_usage
 from fastchat.serve.openai.tool_calls import CallNews
 from fastchat.serve.streaming import while_connected
 
@@ -75,7 +73,7 @@ def _whole(exchange: Exchange, name: str, answers: list[Answer]) -> ChatCompleti
             )
             for index, answer in enumerate(answers)
         ],
-        usage=UsageInfo(**total_usage(list(exchange.usages.values()))),
+        usage=usage_info(exchange.usages.values()),
     )
 
 
@@ -93,7 +91,7 @@ async def _events(exchange: Exchange, name: str, request: Request) -> AsyncGener
                 # One write for all that is new: each costs as much as making the event does.
                 yield b"".join(map(write.choice, choices)) or STILL_WAITING
     if write.tells_usage:
-        yield write.usage(total_usage(list(exchange.usages.values())))
+        yield write.usage(exchange.usages.values())
 
 
 def _choices(news: News, body: ChatCompletionRequest) -> list[dict[str, Any]]:

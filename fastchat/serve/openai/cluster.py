@@ -17,8 +17,8 @@ from fastchat.errors import (
     WorkerUnavailableError,
 )
 from fastchat.protocol.worker import Chunk
+from fastchat.serve.cluster.connections import Connections
 from fastchat.serve.cluster.controller_client import ControllerClient
-from fastchat.serve.cluster.transport import new_client
 from fastchat.serve.cluster.worker_client import WorkerClient
 from fastchat.serve.openai.gathering import Gathered
 from fastchat.serve.openai.settings import AppSettings
@@ -59,7 +59,7 @@ class Cluster:
 
     def __init__(self, settings: AppSettings) -> None:
         self._settings = settings
-        self._http = new_client()
+        self._http = Connections()
         self._templates: dict[tuple[str, str], tuple[float, Conversation]] = {}
         self._named: dict[str, dict[str, float]] = {}
         self._alone: dict[str, tuple[float, str]] = {}

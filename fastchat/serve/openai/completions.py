@@ -15,14 +15,13 @@ from fastchat.protocol.openai_api_protocol import (
     CompletionResponse,
     CompletionResponseChoice,
     LogProbs,
-    UsageInfo,
 )
 from fastchat.protocol.worker import Chunk, Usage
 from fastchat.serve.openai.checks import check_completion
 from fastchat.serve.openai.cluster import Cluster
 from fastchat.serve.openai.conversing import together, waiting_limits
 from fastchat.serve.openai.documented import answer
-from fastchat.serve.openai.events import EventWriter
+from fastchat.serve.openai.events import EventWriter, usage_info
 from fastchat.serve.openai.logprobs import mean_logprob
 from fastchat.serve.openai.params import Params, completion_params, variants
 from fastchat.serve.openai.prefixes import prefixes_of_prompt
@@ -30,7 +29,7 @@ from fastchat.serve.openai.request_ids import answer_id, request_id_of
 from fastchat.serve.openai.settings import AppSettings
 from fastchat.serve.openai.spending import spending
 from fastchat.serve.openai.sse import STILL_WAITING, event_stream
-from fastchat.serve.openai.streams import Delta, deltas, total_usage, usage_of
+from fastchat.serve.openai.streams import Delta, deltas, usage_of
 from fastchat.serve.streaming import while_connected
 
 
@@ -118,7 +117,7 @@ def _whole(body: CompletionRequest, name: str, chunks: list[Chunk]) -> Completio
             )
             for index, chunk in enumerate(_best(chunks, body))
         ],
-        usage=UsageInfo(**total_usage([usage_of(chunk) for chunk in chunks])),
+        usage=usage_info([usage_of(chunk) for chunk in chunks]),
     )
 
 
@@ -144,7 +143,7 @@ async def _events(
                 else:
                     yield STILL_WAITING
     if write.tells_usage:
-        yield write.usage(total_usage(list(usages.values())))
+        yield write.usage(usages.values())
 
 
 def _choice(delta: Delta) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from fastchat.protocol.openai_api_protocol import SamplingRequest
+from fastchat.protocol.openai_requests import PromptTokensDetails, SamplingRequest, UsageInfo
 from fastchat.protocol.worker import Usage
+from fastchat.serve.openai.streams import total_usage
 
 
 class EventWriter:
@@ -35,9 +36,21 @@ class EventWriter:
         """An event about one choice."""
         return self._start + _json(choice) + self._end
 
-    def usage(self, usage: Usage) -> bytes:
+    def usage(self, usages: Collection[Usage]) -> bytes:
         """The last event: token counts and no choices."""
-        return self._start + b'], "usage": ' + _json(usage) + b"}\n\n"
+        told = usage_info(usages).model_dump_json().encode()
+        return self._start + b'], "usage": ' + told + b"}\n\n"
+
+
+def usage_info(usages: Collection[Usage]) -> UsageInfo:
+    """The counts of several answers together, as answers and events tell them."""
+    total = total_usage(usages)
+    return UsageInfo(
+        prompt_tokens=total["prompt_tokens"],
+        total_tokens=total["total_tokens"],
+        completion_tokens=total["completion_tokens"],
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=total.get("cached_tokens", 0)),
+    )
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastchat.conversation import Conversation
@@ -97,7 +98,8 @@ def content_text(content: Any, where: str) -> str:
 
 def render_prompt(template: Conversation, messages: Sequence[Mapping[str, str]]) -> str:
     """The prompt of messages under a conversation template, as FastChat's workers expect it."""
-    conversation = template.copy()
+    # Lists of turns are added to, never changed: a full copy would cost more than all the rest.
+    conversation = replace(template, messages=list(template.messages))
     for message in messages:
         if message["role"] == "system":
             conversation.set_system_message(message["content"])

@@ -67,7 +67,7 @@ def _whole(exchange: Exchange, writer: ResponseWriter, answer: Answer) -> dict[s
             pass
     for _ in writer.close(status):
         pass
-    return writer.response(status, total_usage(list(exchange.usages.values())))
+    return writer.response(status, total_usage(exchange.usages.values()))
 
 
 async def _events(
@@ -103,7 +103,7 @@ def _pieces(exchange: Exchange, writer: ResponseWriter, news: News) -> list[byte
         pieces += writer.text("", None)
     status = _status(news.finish_reason)
     pieces += writer.close(status)
-    usage = total_usage(list(exchange.usages.values()))
+    usage = total_usage(exchange.usages.values())
     pieces.append(writer.event(f"response.{status}", response=writer.response(status, usage)))
     return pieces
 

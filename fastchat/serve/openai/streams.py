@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -118,12 +118,13 @@ def usage_of(chunk: Chunk) -> Usage:
     return chunk.get("usage") or Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
 
 
-def total_usage(usages: Sequence[Usage]) -> Usage:
+def total_usage(usages: Collection[Usage]) -> Usage:
     """The counts of several answers together."""
     return Usage(
         prompt_tokens=sum(usage["prompt_tokens"] for usage in usages),
         completion_tokens=sum(usage["completion_tokens"] for usage in usages),
         total_tokens=sum(usage["total_tokens"] for usage in usages),
+        cached_tokens=sum(usage.get("cached_tokens", 0) for usage in usages),
     )
 
 

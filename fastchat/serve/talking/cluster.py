@@ -12,8 +12,8 @@ from fastchat.chat import fill
 from fastchat.conversation import Conversation
 from fastchat.errors import FastChatError, UnknownModelError, WorkerUnavailableError
 from fastchat.protocol.worker import Chunk
+from fastchat.serve.cluster.connections import Connections
 from fastchat.serve.cluster.controller_client import ControllerClient
-from fastchat.serve.cluster.transport import new_client
 from fastchat.serve.cluster.worker_client import WorkerClient
 from fastchat.serve.talking.answer import Progress, Question
 from fastchat.serve.talking.backend import Room
@@ -30,7 +30,7 @@ class ClusterBackend:
     """
 
     def __init__(self, controller_address: str) -> None:
-        self._http = new_client()
+        self._http = Connections()
         self._controller = ControllerClient(self._http, controller_address)
         self._templates: dict[tuple[str, str], tuple[float, Conversation]] = {}
 

@@ -6,14 +6,12 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
-from fastchat.conversation import Conversation
 from fastchat.engine.served import ServedModel
 from fastchat.errors import OverloadedError, WorkerUnavailableError
 from fastchat.protocol.worker import (
@@ -32,49 +30,23 @@ from fastchat.protocol.worker import (
     encode_frame,
     error_chunk,
 )
+from fastchat.serve.cluster.connections import Connections
 from fastchat.serve.cluster.controller_client import ControllerClient
-from fastchat.serve.cluster.transport import new_client
-from fastchat.serve.draining import Drain, DrainGate
+from fastchat.serve.draining import DrainGate
 from fastchat.serve.metrics import add_metrics_route
 from fastchat.serve.streaming import StreamBody, while_connected
 from fastchat.serve.tracing import telemetry
 from fastchat.serve.wire_errors import install_wire_errors
+from fastchat.serve.worker.face import WorkerFace
 from fastchat.serve.worker.peer_styles import style_number
 from fastchat.serve.worker.registrar import Registrar
 from fastchat.serve.worker.settings import WorkerSettings
-from fastchat.serve.worker.slots import Slots
 from fastchat.serve.worker.worker import Worker
 
 __all__ = ["Worker", "WorkerSettings", "create_worker_app"]
 
 _STREAM = "/worker_generate_stream"
 _WORK = {_STREAM, "/worker_generate", "/worker_get_embeddings"}
-
-
-class WorkerFace(Protocol):
-    """What the routes need of a worker, wherever its models run."""
-
-    settings: WorkerSettings
-    slots: Slots
-    drain: Drain
-
-    @property
-    def registry(self) -> CollectorRegistry:
-        """Its metrics."""
-        ...
-
-    def status(self) -> WorkerStatus: ...
-    def check_room(self) -> None: ...
-    def context_length(self, model: str) -> int: ...
-    def generate(self, params: GenerateParams) -> AsyncGenerator[Chunk, None]: ...
-    async def last_chunk(self, params: GenerateParams) -> Chunk: ...
-    async def embeddings(self, params: EmbeddingsParams) -> EmbeddingsAnswer: ...
-    def count_token(self, params: CountTokenParams) -> CountTokenAnswer: ...
-    def tokenize(self, params: CountTokenParams) -> TokenizeAnswer: ...
-    def detokenize(self, params: DetokenizeParams) -> DetokenizeAnswer: ...
-    def conv_template(self, model: str) -> Conversation: ...
-    async def open(self) -> None: ...
-    async def close(self) -> None: ...
 
 
 def create_worker_app(
@@ -207,7 +179,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     worker: WorkerFace = app.state.worker
     settings = worker.settings
     await worker.open()
-    async with new_client() as http:
+    async with Connections() as http:
         registrar, registering = None, None
         if settings.controller_address is not None:
             controller = ControllerClient(

@@ -31,6 +31,7 @@ class Answer:
         self._end_ids = end_ids
         self._prompt_tokens = 0
         self._completion_tokens = 0
+        self._cached_tokens = 0
         self._offset = 0
         self._told = 0 if deltas else len(echo)
         self._logprobs = _no_logprobs() if logprobs else None
@@ -50,6 +51,7 @@ class Answer:
         self._text += event.text
         self._prompt_tokens = event.prompt_tokens
         self._completion_tokens = event.completion_tokens
+        self._cached_tokens = event.cached_tokens
         if self._logprobs is not None:
             for entry in (*event.prompt_logprobs, *self._inside(event)):
                 _append(self._logprobs, entry, self._offset)
@@ -62,14 +64,17 @@ class Answer:
         if self._deltas:
             self._text, self._told = "", 0
             self._logprobs = None if logprobs is None else _no_logprobs()
+        usage = Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            total_tokens=self._prompt_tokens + self._completion_tokens,
+        )
+        if self._cached_tokens:
+            usage["cached_tokens"] = self._cached_tokens
         chunk = Chunk(
             text=text,
             error_code=0,
-            usage=Usage(
-                prompt_tokens=self._prompt_tokens,
-                completion_tokens=self._completion_tokens,
-                total_tokens=self._prompt_tokens + self._completion_tokens,
-            ),
+            usage=usage,
             finish_reason=finish_reason,
             logprobs=logprobs,
         )

@@ -9,20 +9,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import httpx2
 from prometheus_client import CollectorRegistry
 
 from fastchat.conversation import Conversation
 from fastchat.errors import (
     FastChatError,
-    GenerationError,
     RequestError,
-    UnknownModelError,
-    WorkerTimeoutError,
     WorkerUnavailableError,
 )
 from fastchat.protocol.worker import (
@@ -35,14 +32,13 @@ from fastchat.protocol.worker import (
     EmbeddingsParams,
     GenerateParams,
     TokenizeAnswer,
-    WorkerStatus,
     error_chunk,
 )
-from fastchat.serve.cluster.transport import new_client
-from fastchat.serve.draining import Drain
+from fastchat.serve.cluster.connections import Connections, Response
+from fastchat.serve.cluster.transport import posted
+from fastchat.serve.worker.face import WorkerFace
 from fastchat.serve.worker.remote_stream import RemoteAnswer, data_lines
 from fastchat.serve.worker.settings import WorkerSettings
-from fastchat.serve.worker.slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +64,7 @@ class RemoteModel:
     conversation: Conversation
 
 
-class RemoteWorker:
+class RemoteWorker(WorkerFace):
     """See the module.
 
     Args:
@@ -84,37 +80,26 @@ class RemoteWorker:
         *,
         timeout_s: float = 100.0,
     ) -> None:
-        self.settings = settings
-        self.slots = Slots(settings.limit_worker_concurrency)
-        self.drain = Drain()
+        super().__init__(settings, list(models))
         self.registry = CollectorRegistry()
         self._models = dict(models)
         self._timeout_s = timeout_s
-        self._http = new_client()
+        self._http = Connections()
 
     def _model(self, name: str) -> RemoteModel:
         if name not in self._models:
-            raise UnknownModelError(
-                f"This worker serves no model named {name!r}.",
-                hint=f"Models: {', '.join(self._models)}.",
-                param="model",
-            )
+            raise self.unknown(name)
         return self._models[name]
-
-    def status(self) -> WorkerStatus:
-        """See `Worker.status`."""
-        busy = self.slots.in_use + self.slots.waiting
-        return WorkerStatus(model_names=list(self._models), speed=1, queue_length=busy)
 
     def check_room(self) -> None:
         """The other side says when it is full."""
 
     def context_length(self, model: str) -> int:
-        """See `Worker.context_length`."""
+        """See `WorkerFace.context_length`."""
         return self._model(model).context_length
 
     async def generate(self, params: GenerateParams) -> AsyncGenerator[Chunk, None]:
-        """See `Worker.generate`."""
+        """See `WorkerFace.generate`."""
         try:
             model = self._model(params.model)
             with self.slots.claim() as claim:
@@ -130,58 +115,36 @@ class RemoteWorker:
     ) -> AsyncGenerator[Chunk, None]:
         path, body = request_of(model, params)
         answer = RemoteAnswer(params.prompt or "" if params.echo else "", deltas=params.deltas)
-        timeout = httpx2.Timeout(self._timeout_s, connect=5.0, pool=None)
-        try:
-            async with self._http.stream(
-                "POST", model.api_base + path, json=body, headers=_headers(model), timeout=timeout
-            ) as response:
-                if response.status_code != httpx2.codes.OK:
-                    raise _reported(model, response.status_code, await response.aread())
-                async for line in data_lines(response.aiter_bytes()):
-                    for chunk in answer.add(line):
-                        yield chunk
-        except httpx2.TimeoutException as error:
-            raise WorkerTimeoutError(
-                f"{model.api_base} sent nothing for {self._timeout_s:g} seconds."
-            ) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise WorkerUnavailableError(f"{model.api_base} cannot be used: {error}.") from error
+        async with self._posted(model, path, body) as response:
+            async for line in data_lines(response.pieces()):
+                for chunk in answer.add(line):
+                    yield chunk
         yield answer.end()
 
-    async def last_chunk(self, params: GenerateParams) -> Chunk:
-        """See `Worker.last_chunk`."""
-        last = error_chunk(GenerationError("There was no answer."))
-        async with aclosing(self.generate(params.model_copy(update={"deltas": False}))) as chunks:
-            async for chunk in chunks:
-                last = chunk
-        return last
+    def _posted(
+        self, model: RemoteModel, path: str, body: Mapping[str, Any]
+    ) -> AbstractAsyncContextManager[Response]:
+        return posted(
+            self._http,
+            model.api_base + path,
+            body,
+            who="API",
+            timeout_s=self._timeout_s,
+            headers={"Authorization": f"Bearer {model.token}"} if model.token else {},
+            reported=partial(_reported, model),
+        )
 
     async def embeddings(self, params: EmbeddingsParams) -> EmbeddingsAnswer:
-        """See `Worker.embeddings`."""
+        """See `WorkerFace.embeddings`."""
         model = self._model(params.model)
         rows: list[Any] = params.input if params.token_ids is None else params.token_ids
         body = {"model": model.model_path, "input": rows}
         if params.encoding_format is not None:
             body["encoding_format"] = params.encoding_format
-        answer = await self._ask(model, "/embeddings", body)
+        async with self._posted(model, "/embeddings", body) as response:
+            answer = json.loads(await response.whole())
         vectors = [item["embedding"] for item in answer["data"]]
         return EmbeddingsAnswer(embedding=vectors, token_num=answer["usage"]["prompt_tokens"])
-
-    async def _ask(self, model: RemoteModel, path: str, body: Mapping[str, Any]) -> Any:
-        try:
-            async with self._http.stream(
-                "POST",
-                model.api_base + path,
-                json=body,
-                headers=_headers(model),
-                timeout=self._timeout_s,
-            ) as response:
-                content = await response.aread()
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise WorkerUnavailableError(f"{model.api_base} cannot be used: {error}.") from error
-        if response.status_code != httpx2.codes.OK:
-            raise _reported(model, response.status_code, content)
-        return json.loads(content)
 
     def count_token(self, params: CountTokenParams) -> CountTokenAnswer:
         """An estimate: the other side's tokenizer is not here."""
@@ -198,7 +161,7 @@ class RemoteWorker:
         raise RequestError(f"The tokens of {params.model!r} are known elsewhere only.")
 
     def conv_template(self, model: str) -> Conversation:
-        """See `Worker.conv_template`."""
+        """See `WorkerFace.conv_template`."""
         return self._model(model).conversation
 
     async def open(self) -> None:
@@ -247,10 +210,6 @@ def request_of(model: RemoteModel, params: GenerateParams) -> tuple[str, dict[st
     if params.prompt is None:
         raise RequestError("Token ids cannot be passed on to another model.", param="prompt")
     return "/completions", {**body, "prompt": params.prompt}
-
-
-def _headers(model: RemoteModel) -> dict[str, str]:
-    return {"Authorization": f"Bearer {model.token}"} if model.token else {}
 
 
 def _reported(model: RemoteModel, status: int, body: bytes) -> FastChatError:

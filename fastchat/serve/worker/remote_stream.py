@@ -67,6 +67,9 @@ class RemoteAnswer:
                 completion_tokens=usage["completion_tokens"],
                 total_tokens=usage["total_tokens"],
             )
+            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+            if cached:
+                self._usage["cached_tokens"] = cached
         for choice in event.get("choices") or []:
             text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
             if choice.get("finish_reason") == "length":

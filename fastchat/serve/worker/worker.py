@@ -14,8 +14,6 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing, contextmanager
 from functools import partial
 
-from prometheus_client import CollectorRegistry
-
 from fastchat.constants import ErrorCode
 from fastchat.conversation import Conversation
 from fastchat.engine.base import EngineStats, GenerationEvent
@@ -26,7 +24,6 @@ from fastchat.errors import (
     GenerationError,
     OverloadedError,
     RequestError,
-    UnknownModelError,
 )
 from fastchat.protocol.worker import (
     Chunk,
@@ -38,16 +35,15 @@ from fastchat.protocol.worker import (
     EmbeddingsParams,
     GenerateParams,
     TokenizeAnswer,
-    WorkerStatus,
     error_chunk,
 )
-from fastchat.serve.draining import Drain
 from fastchat.serve.worker.chunks import Answer, chunks_of
 from fastchat.serve.worker.embeddings import as_base64, embed
+from fastchat.serve.worker.face import WorkerFace
 from fastchat.serve.worker.metrics import RequestWatch, WorkerMetrics
 from fastchat.serve.worker.resolve import Resolved, prompt_of, resolve, text_size
 from fastchat.serve.worker.settings import WorkerSettings
-from fastchat.serve.worker.slots import Claim, Slots
+from fastchat.serve.worker.slots import Claim
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +53,7 @@ _GAP_S = 0.0015
 _LONGEST_GAP_S = 0.25
 
 
-class Worker:
+class Worker(WorkerFace):
     """Served models with the places in front of them.
 
     Args:
@@ -66,15 +62,14 @@ class Worker:
     """
 
     def __init__(self, models: Mapping[str, ServedModel], settings: WorkerSettings) -> None:
-        self.settings = settings
-        self.slots = Slots(settings.limit_worker_concurrency)
-        self.drain = Drain()
+        super().__init__(settings, [*settings.model_names, *settings.adapters])
         self._models = dict(models)
         self._first = next(iter(models.values()))
         one = all(served is self._first for served in models.values())
         self._only = one and not settings.adapters
         self._ends: deque[float] = deque(maxlen=32)
         self.metrics = WorkerMetrics(self._stats, lambda: self.slots.waiting)
+        self.registry = self.metrics.registry
 
     @property
     def models(self) -> list[ServedModel]:
@@ -93,19 +88,10 @@ class Worker:
             return found
         if self._only:
             return self._first
-        raise UnknownModelError(
-            f"This worker serves no model named {name!r}.",
-            hint=f"Models: {', '.join(self._models)}.",
-            param="model",
-        )
-
-    @property
-    def registry(self) -> CollectorRegistry:
-        """The worker's metrics."""
-        return self.metrics.registry
+        raise self.unknown(name)
 
     def context_length(self, model: str) -> int:
-        """Prompt plus answer of a model, in tokens."""
+        """See `WorkerFace.context_length`."""
         return self.served(model).engine.context_length
 
     def _label(self, model: str) -> str:
@@ -124,20 +110,8 @@ class Worker:
         """Requests in line, for a place or inside an engine."""
         return self.slots.waiting + sum(stats.waiting for stats in self._stats().values())
 
-    def status(self) -> WorkerStatus:
-        """What is served, and the requests running and waiting."""
-        return WorkerStatus(
-            model_names=[*self.settings.model_names, *self.settings.adapters],
-            speed=1,
-            queue_length=self.slots.in_use + self.slots.waiting,
-        )
-
     def check_room(self) -> None:
-        """Refuses a request early, where it would only make the line longer.
-
-        Raises:
-            OverloadedError: the line is full.
-        """
+        """See `WorkerFace.check_room`."""
         waiting = self.waiting
         if waiting < max(1, self.settings.queue_limit):  # who may not wait may still run
             return
@@ -156,10 +130,7 @@ class Worker:
         return min(60.0, max(1.0, waiting * pace_s))
 
     async def generate(self, params: GenerateParams) -> AsyncGenerator[Chunk, None]:
-        """The chunks of an answer; a failure is told in a last chunk.
-
-        Closing the generator aborts the request and frees its slot.
-        """
+        """See `WorkerFace.generate`."""
         watch = self.metrics.watch(self._label(params.model))
         try:
             with _unexpected_reported(params.request_id):
@@ -243,15 +214,6 @@ class Worker:
             resolved = dataclasses.replace(resolved, echo="")
         return self._new_answer(resolved, params, served).chunk()
 
-    async def last_chunk(self, params: GenerateParams) -> Chunk:
-        """The complete answer, or the failure."""
-        last = error_chunk(GenerationError("The engine ended without an answer."))
-        params = params.model_copy(update={"deltas": False})
-        async with aclosing(self.generate(params)) as chunks:
-            async for chunk in chunks:
-                last = chunk
-        return last
-
     async def embeddings(self, params: EmbeddingsParams) -> EmbeddingsAnswer:
         """Embeds texts or rows of token ids; takes a slot as generating does."""
         self.check_room()
@@ -270,7 +232,7 @@ class Worker:
         return EmbeddingsAnswer(embedding=vectors, token_num=read)
 
     def count_token(self, params: CountTokenParams) -> CountTokenAnswer:
-        """How many tokens a prompt takes, rendered first if it is messages."""
+        """See `WorkerFace.count_token`."""
         question = GenerateParams(messages=params.messages, prompt=params.prompt)
         served = self.served(params.model)
         if params.messages is None and not params.prompt:
@@ -278,7 +240,7 @@ class Worker:
         return CountTokenAnswer(count=len(prompt_of(question, served)[0]))
 
     def tokenize(self, params: CountTokenParams) -> TokenizeAnswer:
-        """The ids of a prompt, or of messages with the chat template around them."""
+        """See `WorkerFace.tokenize`."""
         served = self.served(params.model)
         ids: list[int] = []
         if params.messages is not None or params.prompt:
@@ -305,7 +267,7 @@ class Worker:
             ) from error
 
     def conv_template(self, model: str) -> Conversation:
-        """The model's conversation template."""
+        """See `WorkerFace.conv_template`."""
         return self.served(model).conversation
 
     async def open(self) -> None:
@@ -339,6 +301,7 @@ async def _watched(
     """An engine's events, counted as they pass."""
     if first is None:
         return
+    watch.began(first.queued_s)
     watch.tokens(first.completion_tokens)
     last = first
     yield first

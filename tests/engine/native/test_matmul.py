@@ -28,6 +28,14 @@ def unpacked(kernels, packed):
     return product(kernels, torch.eye(packed.inputs), packed).T.contiguous()
 
 
+def inexactness(kind, x):
+    """What inputs may be off by: beside whole weights they get 15 bits, by the largest of 32."""
+    if kind in ("float32", "bfloat16"):
+        return torch.zeros_like(x)
+    chunks = [c.abs().amax(1, keepdim=True).expand_as(c) for c in x.double().split(32, dim=1)]
+    return torch.cat(chunks, dim=1) * 2**-14
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_products_are_those_of_the_packed_weights(kernels, random, kind, shape):
@@ -39,7 +47,8 @@ def test_products_are_those_of_the_packed_weights(kernels, random, kind, shape):
     for count in COUNTS:
         x = torch.randn(count, shape[1], generator=random)
         want = x.double() @ held.double().T
-        bound = 4e-7 * (x.double().abs() @ held.double().abs().T) * shape[1] ** 0.5 + 1e-30
+        sizes = x.double().abs() * 4e-7 * shape[1] ** 0.5 + inexactness(kind, x)
+        bound = sizes @ held.double().abs().T + 1e-30
         assert ((product(kernels, x, packed) - want).abs() <= bound).all(), count
 
 
@@ -114,6 +123,22 @@ def test_int8_is_off_by_at_most_half_a_step(kernels, random):
     held = unpacked(kernels, kernels.pack(weight, "int8"))
     step = weight.abs().amax(1, keepdim=True) / 127
     assert ((held - weight).abs() <= step * 0.5001).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, 9])
+def test_inputs_of_any_size_and_those_that_are_no_numbers(kernels, random, kind, count):
+    packed = kernels.pack(torch.randn(64, 96, generator=random), kind)
+    x = torch.randn(count, 96, generator=random)
+    plain = product(kernels, x, packed)
+    for scale in (2.0**-60, 2.0**60):  # a power of two changes no digit
+        assert torch.equal(product(kernels, x * scale, packed), plain * scale)
+    assert not product(kernels, 0 * x, packed).any()
+    for wrong in (torch.nan, torch.inf, -torch.inf):
+        x[-1, 70] = wrong
+        got = product(kernels, x, packed)
+        assert not got[-1].isfinite().any()
+        assert torch.equal(got[:-1], plain[:-1])
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
