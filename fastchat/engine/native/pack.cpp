@@ -179,7 +179,7 @@ void pack_group(const Source& source, const Layout& layout, int64_t group, uint8
       for (int n = 0; n < kPanel; ++n) source.read(first + n, halves + n * width, width);
       for (int64_t chunk = 0; chunk < layout.chunks(); ++chunk)
         put_pairs(halves + chunk * kChunk, width,
-                  start + chunk * layout.chunk_bytes + p * Format::kBytes);
+                  to + (group * kPanels + p) * layout.panel_bytes() + chunk * Format::kBytes);
       continue;
     }
     for (int n = 0; n < kPanel; ++n) {
