@@ -18,7 +18,12 @@ from fastchat.engine import sampling
 from fastchat.engine.answer import Answer, Vocabulary
 from fastchat.engine.base import EngineStats, GenerationEvent, GenerationRequest, TokenLogprob
 from fastchat.engine.room import answer_budget
-from fastchat.errors import DeadlineError, GenerationError, RequestError
+from fastchat.errors import (
+    DeadlineError,
+    GenerationError,
+    RequestError,
+    WorkerUnavailableError,
+)
 from fastchat.on_vllm.wishes import refuse_what_vllm_lacks, token_logprobs, vllm_params
 
 
@@ -69,7 +74,7 @@ class VllmEngine:
                         return
         raise GenerationError("vLLM ended the request without an answer.")
 
-    async def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
+    async def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:  # noqa: ARG002
         """Refuses: an engine of vLLM either generates or embeds."""
         raise RequestError(
             "Workers that run vLLM give no embeddings.",
@@ -101,6 +106,10 @@ class VllmEngine:
         self, request: GenerationRequest, answer: Answer, budget: int
     ) -> AsyncGenerator[RequestOutput, None]:
         """What vLLM tells of a request; closing this aborts it."""
+        if self._llm.errored:
+            raise WorkerUnavailableError(
+                "vLLM's processes have died; this worker has to be started anew."
+            )
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
         if request.cache_salt:
             prompt["cache_salt"] = request.cache_salt

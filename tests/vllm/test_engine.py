@@ -1,0 +1,125 @@
+"""vLLM as an `Engine` keeps its promises: the tests of our engines, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+pytest.importorskip("vllm", reason="vLLM is not installed: scripts/test_vllm.sh has it")
+
+from fastchat.engine.base import GenerationRequest, Grammar, SamplingParams
+from fastchat.engine.served import ServedModel
+from fastchat.errors import DeadlineError, RequestError
+from fastchat.on_vllm.loading import load_served_model
+from tests.engine.test_engines import (
+    GREEDY,
+    collect,
+    ids_of,
+    test_a_crowd_answers_as_each_alone,
+    test_context_limits,
+    test_events_are_an_async_iterator,
+    test_greedy_is_what_generate_gives,
+    test_logit_bias_and_end_token,
+    test_logprobs,
+    test_seeds_differ,
+    test_stop_strings_and_stop_ids,
+    test_the_template_tells_the_models_own_end_tokens,
+    test_values_out_of_range,
+)
+from tests.vllm.conftest import FLAGS
+
+__all__ = [
+    "test_a_crowd_answers_as_each_alone",
+    "test_context_limits",
+    "test_events_are_an_async_iterator",
+    "test_greedy_is_what_generate_gives",
+    "test_logit_bias_and_end_token",
+    "test_logprobs",
+    "test_seeds_differ",
+    "test_stop_strings_and_stop_ids",
+    "test_the_template_tells_the_models_own_end_tokens",
+    "test_values_out_of_range",
+]
+
+# vLLM's tasks run on the loop that it was first asked from.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def served(small_folder: Path, worker_process: object) -> AsyncIterator[ServedModel]:
+    """The small model in vLLM; a worker of the same starts meanwhile."""
+    served = load_served_model(str(small_folder), FLAGS)
+    yield served
+    await served.engine.close()
+
+
+@pytest.fixture
+def tiny_folder(small_folder: Path) -> Path:
+    return small_folder
+
+
+async def test_closing_the_iterator_frees_the_engine(served: ServedModel) -> None:
+    request = GenerationRequest(served.codec.encode_ids("x"), replace(GREEDY, max_new_tokens=None))
+    async with aclosing(served.engine.generate(request)) as events:
+        await anext(events)
+        assert served.engine.stats().running == 1
+    assert served.engine.stats().running == 0
+    assert len(await collect(served, "x", GREEDY)) == 12
+
+
+async def test_a_least_length_and_penalties(served: ServedModel) -> None:
+    end = served.stop_token_ids[0]
+    wished = SamplingParams(
+        temperature=0.0, max_new_tokens=9, min_new_tokens=5, logit_bias={end: 1e4}
+    )
+    assert len(await collect(served, "hello", wished)) == 6
+    plain = ids_of(await collect(served, "hello", GREEDY))
+    other = ids_of(await collect(served, "hello", replace(GREEDY, repetition_penalty=5.0)))
+    assert len(set(other)) == len(other)
+    assert other != plain
+
+
+async def test_a_beginning_is_shared_and_kept_apart_by_salt(served: ServedModel) -> None:
+    prompt = [7 + place % 50 for place in range(200)]
+    before = served.engine.stats().prefix_hit_tokens
+
+    async def ask(salt: str) -> list[int]:
+        request = GenerationRequest(prompt, GREEDY, cache_salt=salt)
+        return ids_of([event async for event in served.engine.generate(request)])
+
+    first = await ask("a")
+    assert await ask("b") == first
+    assert served.engine.stats().prefix_hit_tokens == before
+    assert await ask("a") == first
+    assert served.engine.stats().prefix_hit_tokens > before
+
+
+async def test_a_request_that_is_not_begun_in_time_is_given_up(served: ServedModel) -> None:
+    with pytest.raises(DeadlineError, match="0 s"):
+        await anext(served.engine.generate(GenerationRequest([5], GREEDY, deadline_s=0.0)))
+    assert served.engine.stats().waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        (GenerationRequest([5], replace(GREEDY, grammar=Grammar("json"))), "form"),
+        (GenerationRequest([5], replace(GREEDY, no_repeat_ngram=3)), "no_repeat_ngram"),
+        (GenerationRequest([5], GREEDY, adapter="mine"), "mine"),
+        (GenerationRequest([10**6], GREEDY), "token 1000000"),
+    ],
+)
+async def test_what_vllm_lacks_is_refused(
+    served: ServedModel, request_: GenerationRequest, named: str
+) -> None:
+    with pytest.raises(RequestError, match=named):
+        await anext(served.engine.generate(request_))
+    with pytest.raises(RequestError, match="embeddings"):
+        await served.engine.embed([[5]])
+    with pytest.raises(RequestError, match="apply_lora"):
+        await served.engine.load_adapter("mine", "folder")
