@@ -2,8 +2,8 @@
 # Run the tests of Yuan2 in vLLM, on a CPU, in an environment of their own: vLLM pins other releases
 # of transformers, FastAPI and llguidance than the rest of the project is tested with.
 #
-#   scripts/test_vllm.sh                    all of them
-#   scripts/test_vllm.sh -k prefix          further arguments go to pytest
+#   scripts/test_vllm.sh                            all of them
+#   scripts/test_vllm.sh tests/vllm -k compiled     arguments go to pytest
 #
 # VLLM_VENV   the environment, made at the first run and kept (default .venv-vllm)
 # PYTHON      another python to make it with
@@ -51,7 +51,7 @@ if [ ! -x "$PYTHON_BIN" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; the
 fi
 
 cd "$ROOT" || exit
-# vLLM looks for a GPU unless told, keeps four GiB for its cache, and tells its makers of each start.
-export VLLM_TARGET_DEVICE=cpu VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
-export HF_HUB_OFFLINE=1
-exec "$PYTHON_BIN" -m pytest -n 0 -p no:cacheprovider tests/vllm "$@"
+export VLLM_CACHE_ROOT="$VENV/cache" TORCHINDUCTOR_CACHE_DIR="$VENV/cache/inductor"
+# vLLM and what it brings warn of a lot that is theirs.
+if [ $# -eq 0 ]; then set -- tests/vllm; fi
+exec "$PYTHON_BIN" -m pytest -W ignore "$@"

@@ -18,13 +18,14 @@ from fastchat.engine import sampling
 from fastchat.engine.answer import Answer, Vocabulary
 from fastchat.engine.base import EngineStats, GenerationEvent, GenerationRequest, TokenLogprob
 from fastchat.engine.room import answer_budget
+from fastchat.engine.structured import GrammarMatcher, Grammars
 from fastchat.errors import (
     DeadlineError,
     GenerationError,
     RequestError,
     WorkerUnavailableError,
 )
-from fastchat.on_vllm.wishes import refuse_what_vllm_lacks, token_logprobs, vllm_params
+from fastchat.on_vllm.wishes import refuse_adapters, token_logprobs, vllm_params
 
 
 class VllmEngine:
@@ -33,12 +34,21 @@ class VllmEngine:
     Args:
         llm: vLLM's engine.
         vocabulary: of the model.
+        grammars: compiles what answers have to look like.
         context_length: prompt plus answer, in tokens, at most.
     """
 
-    def __init__(self, llm: AsyncLLMEngine, vocabulary: Vocabulary, *, context_length: int) -> None:
+    def __init__(
+        self,
+        llm: AsyncLLMEngine,
+        vocabulary: Vocabulary,
+        grammars: Grammars,
+        *,
+        context_length: int,
+    ) -> None:
         self._llm = llm
         self._vocabulary = vocabulary
+        self._grammars = grammars
         self._context_length = context_length
         self._numbers = itertools.count()
         self._running = self._waiting = 0
@@ -63,12 +73,15 @@ class VllmEngine:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """See `Engine.generate`. A request counts as begun when its first token is there."""
         sampling.check(request.sampling, self._vocabulary.size)
-        refuse_what_vllm_lacks(request)
+        refuse_adapters(request)
         budget = answer_budget(request, self._vocabulary.size, self._context_length)
+        form = request.sampling.grammar
+        # vLLM keeps to it; this one says when it is complete.
+        matcher = None if form is None else await asyncio.to_thread(self._grammars.compile, form)
         answer = Answer(request, self._vocabulary, budget)
         async with aclosing(self._outputs(request, answer, budget)) as outputs:
             async for output in outputs:
-                for event in self._events(request, answer, output):
+                for event in self._events(request, answer, matcher, output):
                     yield event
                     if event.finish_reason is not None:
                         return
@@ -149,7 +162,11 @@ class VllmEngine:
             self._waiting -= 1
 
     def _events(
-        self, request: GenerationRequest, answer: Answer, output: RequestOutput
+        self,
+        request: GenerationRequest,
+        answer: Answer,
+        matcher: GrammarMatcher | None,
+        output: RequestOutput,
     ) -> list[GenerationEvent]:
         """One event for each new token."""
         (new,) = output.outputs
@@ -159,7 +176,12 @@ class VllmEngine:
         prompt = self._prompt_logprobs(request, output)
         events = []
         for token, logprobs in zip(tokens, told, strict=True):
-            events.append(answer.push(token, logprobs=logprobs, prompt_logprobs=prompt))
+            if matcher is not None:
+                matcher.accept(token)
+            complete = matcher is not None and matcher.complete
+            events.append(
+                answer.push(token, complete=complete, logprobs=logprobs, prompt_logprobs=prompt)
+            )
             prompt = ()
             if events[-1].finish_reason is not None:
                 break

@@ -30,6 +30,7 @@ from fastchat.model.tokenizer_loading import load_tokenizer
 from fastchat.model.weight_files import WeightFiles
 from fastchat.on_vllm.engine import VllmEngine
 from fastchat.on_vllm.fit import check_fit, check_gpus
+from fastchat.on_vllm.forms import FormProcessor, grammars_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +73,20 @@ def load_served_model(
     args.generation_config = "vllm"
     args.max_logprobs = max(args.max_logprobs, MAX_LOGPROBS)
     args.scheduling_policy = "priority"
+    args.logits_processors = [*(args.logits_processors or []), FormProcessor]
     if model_type_of(folder) == "yuan":
         _check_yuan(folder, args)
     _check_machine(args)
     llm = _start(args)
     tokenizer = load_tokenizer(folder)
     end_ids = end_token_ids(tokenizer, read_json(folder, "generation_config.json") or {})
+    vocab_size = llm.model_config.get_vocab_size()
     return ServedModel(
         path=model_path,
         engine=VllmEngine(
             llm,
-            vocabulary_of(tokenizer, end_ids, llm.model_config.get_vocab_size()),
+            vocabulary_of(tokenizer, end_ids, vocab_size),
+            grammars_of(folder, tokenizer, vocab_size),
             context_length=llm.model_config.max_model_len,
         ),
         codec=codec_of(tokenizer),

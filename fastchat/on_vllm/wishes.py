@@ -15,32 +15,19 @@ from vllm.sampling_params import RequestOutputKind
 from fastchat.engine.answer import Vocabulary
 from fastchat.engine.base import GenerationRequest, SamplingParams, TokenLogprob
 from fastchat.errors import RequestError
+from fastchat.on_vllm.forms import further_wishes
 
 
-def refuse_what_vllm_lacks(request: GenerationRequest) -> None:
-    """Refuses what this engine cannot grant.
+def refuse_adapters(request: GenerationRequest) -> None:
+    """Refuses a request that names an adapter.
 
     Raises:
-        RequestError: names the field.
+        RequestError: there are none.
     """
-    params = request.sampling
     if request.adapter is not None:
         raise RequestError(
             f"No adapter named {request.adapter} is loaded; with vLLM there are none.",
             param="model",
-        )
-    if params.grammar is not None:
-        raise RequestError(
-            "Workers that run vLLM cannot keep an answer in a form.",
-            hint="Leave out response_format and forced tools, or ask a worker of"
-            " fastchat.serve.model_worker.",
-            param="response_format",
-        )
-    if params.no_repeat_ngram:
-        raise RequestError(
-            "Workers that run vLLM know no no_repeat_ngram.",
-            hint="Leave it out, or use repetition_penalty.",
-            param="no_repeat_ngram",
         )
 
 
@@ -53,6 +40,7 @@ def vllm_params(params: SamplingParams, end_ids: Collection[int], budget: int) -
         budget: tokens to generate at most.
     """
     certain = params.greedy or params.top_p == 0.0  # the most likely token alone is left
+    further = further_wishes(params, sorted(end_ids))
     return VllmParams(
         temperature=0.0 if certain else params.temperature,
         top_p=1.0 if certain else params.top_p,
@@ -62,13 +50,15 @@ def vllm_params(params: SamplingParams, end_ids: Collection[int], budget: int) -
         presence_penalty=params.presence_penalty,
         frequency_penalty=params.frequency_penalty,
         logit_bias=dict(params.logit_bias) or None,
-        min_tokens=params.min_new_tokens,
+        # A form may end before: then it alone says when.
+        min_tokens=params.min_new_tokens if further is None else 0,
         max_tokens=budget,
         stop_token_ids=sorted(end_ids),
         ignore_eos=True,  # it is among the stop tokens, if it is one
         seed=params.seed,
         logprobs=params.logprobs,
         prompt_logprobs=params.prompt_logprobs,
+        extra_args=further,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )

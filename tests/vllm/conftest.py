@@ -15,6 +15,7 @@ from fastchat.serve.processes import Service, Services, free_ports
 
 for _name, _value in {
     "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # vllm.LLM computes in this process
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_TARGET_DEVICE": "cpu",

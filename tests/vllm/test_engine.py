@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,10 @@ import pytest_asyncio
 
 pytest.importorskip("vllm", reason="vLLM is not installed: scripts/test_vllm.sh has it")
 
+from fastchat.engine import loading
 from fastchat.engine.base import GenerationRequest, Grammar, SamplingParams
 from fastchat.engine.served import ServedModel
+from fastchat.engine.settings import EngineSettings
 from fastchat.errors import DeadlineError, RequestError
 from fastchat.on_vllm.loading import load_served_model
 from tests.engine.test_engines import (
@@ -58,6 +63,15 @@ async def served(small_folder: Path, worker_process: object) -> AsyncIterator[Se
     await served.engine.close()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def ours(small_folder: Path) -> AsyncIterator[ServedModel]:
+    """The same model in our engine."""
+    settings = EngineSettings(cache_tokens=4096)
+    served = loading.load_served_model(str(small_folder), device="cpu", engine=settings)
+    yield served
+    await served.engine.close()
+
+
 @pytest.fixture
 def tiny_folder(small_folder: Path) -> Path:
     return small_folder
@@ -84,6 +98,45 @@ async def test_a_least_length_and_penalties(served: ServedModel) -> None:
     assert other != plain
 
 
+async def test_no_run_repeats(served: ServedModel) -> None:
+    wished = replace(GREEDY, no_repeat_ngram=2, max_new_tokens=60)
+    ids = ids_of(await collect(served, "hello", wished))
+    pairs = list(pairwise(ids))
+    assert len(set(pairs)) == len(pairs)
+    plain = ids_of(await collect(served, "hello", replace(GREEDY, max_new_tokens=60)))
+    assert len(set(pairwise(plain))) < len(pairs), "nothing to rule out"
+
+
+FORMS = [
+    Grammar("choice", '["yes", "no", "maybe"]'),
+    Grammar("regex", "[a-c]{3}-[0-9]{2}"),
+    Grammar(
+        "json_schema",
+        '{"type": "object", "properties": {"a": {"enum": ["x", "yy"]}},'
+        ' "required": ["a"], "additionalProperties": false}',
+    ),
+]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.kind)
+async def test_answers_keep_their_form(
+    served: ServedModel, ours: ServedModel, form: Grammar, temperature: float
+) -> None:
+    wished = SamplingParams(temperature=temperature, max_new_tokens=60, grammar=form, seed=1)
+    events = await collect(served, "hello", wished)
+    text = "".join(event.text for event in events)
+    assert events[-1].finish_reason == "stop"
+    if form.kind == "choice":
+        assert text in json.loads(form.text)
+    elif form.kind == "regex":
+        assert re.fullmatch(form.text, text)
+    else:
+        assert json.loads(text)["a"] in ("x", "yy")
+    if temperature == 0.0:
+        assert ids_of(events) == ids_of(await collect(ours, "hello", wished))
+
+
 async def test_a_beginning_is_shared_and_kept_apart_by_salt(served: ServedModel) -> None:
     prompt = [7 + place % 50 for place in range(200)]
     before = served.engine.stats().prefix_hit_tokens
@@ -108,8 +161,7 @@ async def test_a_request_that_is_not_begun_in_time_is_given_up(served: ServedMod
 @pytest.mark.parametrize(
     ("request_", "named"),
     [
-        (GenerationRequest([5], replace(GREEDY, grammar=Grammar("json"))), "form"),
-        (GenerationRequest([5], replace(GREEDY, no_repeat_ngram=3)), "no_repeat_ngram"),
+        (GenerationRequest([5], replace(GREEDY, grammar=Grammar("regex", "(["))), "regex"),
         (GenerationRequest([5], GREEDY, adapter="mine"), "mine"),
         (GenerationRequest([10**6], GREEDY), "token 1000000"),
     ],
