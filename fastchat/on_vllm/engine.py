@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -128,7 +128,7 @@ class VllmEngine:
             prompt["cache_salt"] = request.cache_salt
         stream = self._llm.generate(
             prompt,
-            vllm_params(request.sampling, answer.end_ids, budget),
+            vllm_params(request.sampling, self._known(answer.end_ids), budget),
             f"{request.request_id or 'request'}-{next(self._numbers)}",
             priority=request.priority,
         )
@@ -143,6 +143,10 @@ class VllmEngine:
                     yield output
             finally:
                 self._running -= 1
+
+    def _known(self, ids: Collection[int]) -> list[int]:
+        """Those that the vocabulary has; vLLM's processes would not survive others."""
+        return [token for token in ids if 0 <= token < self._vocabulary.size]
 
     async def _first(self, stream: Any, request: GenerationRequest) -> RequestOutput:
         self._waiting += 1

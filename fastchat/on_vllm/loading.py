@@ -21,8 +21,8 @@ from fastchat.engine.loading import (
 )
 from fastchat.engine.sampling.limits import MAX_LOGPROBS
 from fastchat.engine.served import ServedModel
+from fastchat.engine.yuan_loading import config_of
 from fastchat.errors import SettingsError
-from fastchat.model import YuanConfig
 from fastchat.model.model_adapter import generation_defaults
 from fastchat.model.model_folder import local_folder, model_type_of, read_json
 from fastchat.model.published_weights import refuse_other_weights
@@ -73,6 +73,7 @@ def load_served_model(
     args.generation_config = "vllm"
     args.max_logprobs = max(args.max_logprobs, MAX_LOGPROBS)
     args.scheduling_policy = "priority"
+    args.disable_log_stats = True
     args.logits_processors = [*(args.logits_processors or []), FormProcessor]
     if model_type_of(folder) == "yuan":
         _check_yuan(folder, args)
@@ -108,7 +109,7 @@ def engine_args(flags: Sequence[str]) -> AsyncEngineArgs:
 
 
 def _check_yuan(folder: str, args: Any) -> None:
-    config = YuanConfig.from_pretrained(folder)
+    config = config_of(folder)
     check_fit(
         heads=config.num_attention_heads,
         tensor_parallel=args.tensor_parallel_size,

@@ -82,7 +82,7 @@ class YuanLocalFilter(nn.Module, MambaBase):
         kept = self.kv_cache[stage][:, 0]  # (pages, C)
         decodes, rest = step.num_decode_tokens, step.num_prefill_tokens
         if decodes:
-            pages = step.state_indices_tensor_d[:, 0].long()
+            pages = step.state_indices_tensor_d[:decodes, 0].long()
             before[:decodes] = kept[pages]
             kept[pages] = states[:decodes]
         if rest:

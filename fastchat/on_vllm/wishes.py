@@ -17,6 +17,8 @@ from fastchat.engine.base import GenerationRequest, SamplingParams, TokenLogprob
 from fastchat.errors import RequestError
 from fastchat.on_vllm.forms import further_wishes
 
+_SEEDS = 2**63 - 1  # as many as travel between vLLM's processes
+
 
 def refuse_adapters(request: GenerationRequest) -> None:
     """Refuses a request that names an adapter.
@@ -36,7 +38,8 @@ def vllm_params(params: SamplingParams, end_ids: Collection[int], budget: int) -
 
     Args:
         params: checked.
-        end_ids: tokens that end the answer, the model's own included unless they are ignored.
+        end_ids: tokens of the vocabulary that end the answer, the model's own included unless
+            they are ignored.
         budget: tokens to generate at most.
     """
     certain = params.greedy or params.top_p == 0.0  # the most likely token alone is left
@@ -55,7 +58,7 @@ def vllm_params(params: SamplingParams, end_ids: Collection[int], budget: int) -
         max_tokens=budget,
         stop_token_ids=sorted(end_ids),
         ignore_eos=True,  # it is among the stop tokens, if it is one
-        seed=params.seed,
+        seed=None if params.seed is None else params.seed & _SEEDS,
         logprobs=params.logprobs,
         prompt_logprobs=params.prompt_logprobs,
         extra_args=further,
