@@ -32,8 +32,8 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     set_seed(3)
     config = YuanConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
+        hidden_size=128,  # vLLM on a CPU begins at 32 dimensions a head
+        intermediate_size=160,
         num_hidden_layers=3,
         num_attention_heads=4,
         max_position_embeddings=640,

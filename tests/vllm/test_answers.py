@@ -21,6 +21,7 @@ from vllm.distributed import cleanup_dist_env_and_memory
 from fastchat.engine.base import GenerationRequest
 from fastchat.engine.base import SamplingParams as OurParams
 from fastchat.engine.loading import load_served_model
+from tests.vllm.widening import widened_folder
 
 LENGTHS = (
     *(1, 2, 3, 4, 7, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 96, 100, 127, 128, 129),
@@ -135,12 +136,9 @@ def test_two_processes_share_each_layer(
 
 @pytest.mark.parametrize("model", ["tiny-a", "tiny-b"])
 def test_recorded_answers(golden_dir: Path, tmp_path: Path, model: str) -> None:
-    folder = golden_dir / "yuan2" / model
-    cases = json.loads((folder / "greedy.json").read_text())
-    # vLLM would take the recorded outputs beside them for weights.
-    for file in ("config.json", "generation_config.json", "model.safetensors"):
-        (tmp_path / file).symlink_to(folder / file)
-    with vllm(tmp_path) as llm:
+    golden = golden_dir / "yuan2" / model
+    cases = json.loads((golden / "greedy.json").read_text())
+    with vllm(widened_folder(golden, tmp_path)) as llm:
         for case in cases:
             recorded = case["continuation_ids"]
             assert answers(llm, [case["prompt_ids"]], len(recorded)) == [recorded]
