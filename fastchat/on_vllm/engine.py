@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import Any
 
 from vllm import AsyncLLMEngine, TokensPrompt
+from vllm.exceptions import QueueOverflowError, VLLMClientError
 from vllm.outputs import RequestOutput
 
 from fastchat.engine import sampling
@@ -22,6 +23,7 @@ from fastchat.engine.structured import GrammarMatcher, Grammars
 from fastchat.errors import (
     DeadlineError,
     GenerationError,
+    OverloadedError,
     RequestError,
     WorkerUnavailableError,
 )
@@ -160,7 +162,9 @@ class VllmEngine:
             ) from error
         except StopAsyncIteration as error:
             raise GenerationError("vLLM ended the request without an answer.") from error
-        except ValueError as error:  # how vLLM refuses values
+        except QueueOverflowError as error:  # with --max-num-queued-reqs
+            raise OverloadedError("vLLM's line is full.", hint="Try again later.") from error
+        except (ValueError, VLLMClientError) as error:  # how vLLM refuses values
             raise RequestError(str(error)) from error
         finally:
             self._waiting -= 1

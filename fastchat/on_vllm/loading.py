@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vllm import AsyncEngineArgs, AsyncLLMEngine
+from vllm.exceptions import VLLMClientError
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -135,5 +136,5 @@ def _check_machine(args: Any) -> None:
 def _start(args: AsyncEngineArgs) -> AsyncLLMEngine:
     try:
         return AsyncLLMEngine.from_engine_args(args)
-    except ValueError as error:  # how vLLM refuses settings
+    except (ValueError, VLLMClientError) as error:  # how vLLM refuses settings
         raise SettingsError(f"vLLM refuses these settings: {error}") from error
