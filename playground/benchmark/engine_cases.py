@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from copying_model import HALF, copying_checkpoint, twice
 from engine_large import read_seconds
 from engine_machine import Machine, config_of, kv_bytes, least_seconds, spread, weights_a_token
 from engine_models import burst, checkpoint, engine, greedy, prompts
@@ -189,29 +190,33 @@ def settings(args: Args, _: Machine) -> dict[str, Any]:
 
 
 def lookup(args: Args, _: Machine) -> dict[str, Any]:
-    """One stream with drafts against the same without, on text that repeats and that does not.
+    """One stream with drafts against the same without: a model that copies, and one that does not.
 
-    Text that repeats is what random weights generate greedily once they run in a circle;
-    text that does not is sampled from them.
+    What does not repeat is sampled from random weights.
     """
-    kinds = {
-        "repeating": greedy(160),
-        "not repeating": replace(greedy(160), temperature=1.0, seed=5),
-    }
     found: dict[str, Any] = {}
-    folder = checkpoint("B")
-    with engine(folder, room=4096) as drafted, engine(folder, room=4096, drafting=False) as plain:
-        for name, asked in kinds.items():
+    sampled = replace(greedy(160), temperature=1.0, seed=5)
+    texts = {number: prompts(1, 64, 40 + number)[0] for number in range(args.rounds)}
+    said_once = {number: twice(1, 10_000 + number)[0, : HALF + 4].tolist() for number in texts}
+    cases = {
+        "tuned to copy": (copying_checkpoint("B"), greedy(HALF - 4), said_once),
+        "not repeating": (checkpoint("B"), sampled, texts),
+    }
+    for name, (folder, asked, rows) in cases.items():
+        with engine(folder, room=4096) as drafted, engine(folder, room=4096, drafting=False) as own:
             ratios = []
-            for number in range(args.rounds):
-                rows = prompts(1, 64, 40 + number)
-                pair = [burst(one, rows, asked) for one in (drafted, plain)]
+            for row in rows.values():
+                pair = [burst(one, [row], asked) for one in (drafted, own)]
                 if pair[0].ids != pair[1].ids:
                     raise SystemExit("drafts changed the answer")
                 ratios.append(pair[0].rate / pair[1].rate)
-            found[name] = {"with / without drafts": spread(ratios)}
-        stats = drafted.stats()
-    return found | {"accepted": stats.accepted_tokens, "drafted": stats.drafted_tokens}
+            stats = drafted.stats()
+        found[name] = {
+            "with / without drafts": spread(ratios),
+            "accepted": stats.accepted_tokens,
+            "drafted": stats.drafted_tokens,
+        }
+    return found
 
 
 def adapters(args: Args, _: Machine) -> dict[str, Any]:

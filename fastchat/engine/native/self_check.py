@@ -6,6 +6,7 @@ import torch
 
 from fastchat.engine.native.build import NativeUnavailableError
 from fastchat.engine.native.kernels import BLOCK_SIZE, Kernels
+from fastchat.engine.native.low_rank import LowRankKernel, low_rank_weights
 from fastchat.engine.native.packed import KINDS, PackedKind
 
 _SEED = 7
@@ -32,6 +33,7 @@ def check(kernels: Kernels | None = None) -> None:
     for kind in KINDS:
         _check_matmul(kernels, kind, generator)
     _check_rows(kernels, generator)
+    _check_low_rank(kernels, generator)
     for dtype in (torch.float32, torch.bfloat16):
         _check_attention(kernels, dtype, generator)
 
@@ -78,6 +80,16 @@ def _check_rows(kernels: Kernels, generator: torch.Generator) -> None:
     kernels.filter_pairs(x, previous, stored, pairs)
     before = torch.stack([torch.zeros(36), x[0], stored[0], x[2], stored[1]])
     _compare("filter taps", pairs, torch.cat([before, x], dim=1), 0.0)
+
+
+def _check_low_rank(kernels: Kernels, generator: torch.Generator) -> None:
+    x, down = _random(6, 36, generator=generator), _random(5, 36, generator=generator)
+    up, owners = _random(75, 5, generator=generator), torch.tensor([0, 0, 0, 1, 1])
+    chosen = torch.tensor([1, -1, 0, 0, 1, 0])
+    out = torch.zeros(6, 75)
+    LowRankKernel(kernels.pool).add(x, low_rank_weights(down, up, owners), chosen, out)
+    want = ((x @ down.T) * (chosen[:, None] == owners)) @ up.T
+    _compare("adapters", out, want, 1e-5)
 
 
 def _check_attention(kernels: Kernels, dtype: torch.dtype, generator: torch.Generator) -> None:

@@ -138,6 +138,26 @@ FASTCHAT_INLINE float sum(Floats vector) {
   return lanes[0];
 }
 
+// Calls use(at, lanes) along a row; the last piece may have fewer lanes.
+template <class Use>
+FASTCHAT_INLINE void along(int64_t width, const Use& use) {
+  int64_t at = 0;
+  for (; at + kLanes <= width; at += kLanes) use(at, kLanes);
+  if (at < width) use(at, static_cast<int>(width - at));
+}
+
+FASTCHAT_INLINE Floats load_some(const float* from, int lanes) {
+  if (lanes == kLanes) return loadf(from);
+  float padded[kLanes] = {};
+  std::memcpy(padded, from, lanes * sizeof(float));
+  return loadf(padded);
+}
+
+FASTCHAT_INLINE void store_some(float* to, Floats values, int lanes) {
+  if (lanes == kLanes) store(to, values);
+  else std::memcpy(to, &values, lanes * sizeof(float));
+}
+
 FASTCHAT_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
 FASTCHAT_INLINE float largest(Floats vector) {

@@ -1,9 +1,7 @@
 """LoRA adapters beside the base's weights: many at once, each row of a step with its own.
 
-The two small matrices of all loaded adapters stand side by side; a row's product with the
-columns of other adapters is set to zero between the two, so one pair of products serves
-rows of any mixture. Zeros add exactly nothing: a row's result does not depend on what
-else is loaded.
+The two small matrices of all loaded adapters stand side by side, with the adapter that each
+rank belongs to, so that rows of any mixture are served together.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv:2106.09685.
 Knows peft's files. Shapes: T rows, R ranks of all adapters together.
@@ -133,13 +131,13 @@ class Stack:
     """The low-rank parts of all adapters for one of the network's matrices.
 
     Attributes:
-        down: (R, in), in the form that products are computed with.
-        up: (out, R), likewise.
-        owners: (R,) int64 which adapter each column belongs to.
+        down: (R, in) float32.
+        up: (out, R) float32.
+        owners: (R,) int64 which adapter each rank belongs to, rising.
     """
 
-    down: Any
-    up: Any
+    down: Tensor
+    up: Tensor
     owners: Tensor
 
 
@@ -151,7 +149,6 @@ def stack(
     adapters: Mapping[int, Adapter],
     layer: int,
     parts: Iterable[Part],
-    matrix: Callable[[Tensor, Tensor | None], Any],
     row_order: Tensor | None = None,
 ) -> Stack | None:
     """Puts what adapters add to one of the network's matrices side by side.
@@ -160,7 +157,6 @@ def stack(
         adapters: by number.
         layer: number of the layer.
         parts: the published modules whose outputs, one behind the other, make up the matrix.
-        matrix: takes over a matrix, its rows in another order if one is given.
         row_order: of the network's matrix.
 
     Returns:
@@ -171,7 +167,7 @@ def stack(
     owners: list[int] = []
     sizes = list(parts)
     total = sum(size for _, size in sizes)
-    for number, adapter in adapters.items():
+    for number, adapter in sorted(adapters.items()):
         offset = 0
         for module, size in sizes:
             found = adapter.get((layer, module))
@@ -184,8 +180,5 @@ def stack(
             offset += size
     if not downs:
         return None
-    return Stack(
-        matrix(torch.cat(downs), None),
-        matrix(torch.cat(ups, dim=1), row_order),
-        torch.tensor(owners),
-    )
+    up = torch.cat(ups, dim=1)
+    return Stack(torch.cat(downs), up if row_order is None else up[row_order], torch.tensor(owners))

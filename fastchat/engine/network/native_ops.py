@@ -14,7 +14,9 @@ from torch import Tensor
 from fastchat.engine.batching.step import Step
 from fastchat.engine.native.kernels import Kernels
 from fastchat.engine.native.layers import LayerParts, LayerStack
+from fastchat.engine.native.low_rank import LowRankKernel, LowRankWeights, low_rank_weights
 from fastchat.engine.native.packed import PackedKind, PackedMatrix
+from fastchat.engine.network.adapters import Stack
 from fastchat.engine.network.decode_graphs import Layers
 from fastchat.engine.network.yuan import Layer, LayerCache, Network
 from fastchat.model.local_filter import FILTER_NORM_EPS
@@ -36,6 +38,7 @@ class NativeOps:
 
     def __init__(self, kernels: Kernels, kind: PackedKind, cache_dtype: torch.dtype) -> None:
         self._kernels = kernels
+        self._low_rank = LowRankKernel(kernels.pool)
         self._kind = kind
         self._cache_dtype = cache_dtype
 
@@ -58,6 +61,17 @@ class NativeOps:
         out = states.new_empty(len(states), matrix.outputs) if add_to is None else add_to
         self._kernels.matmul(states, matrix, out, add=add_to is not None, bias=bias)
         return out
+
+    def low_rank(self, stack: Stack) -> LowRankWeights:
+        """See `Ops.low_rank`."""
+        return low_rank_weights(stack.down, stack.up, stack.owners)
+
+    def add_low_rank(
+        self, states: Tensor, low_rank: LowRankWeights, adapters: Tensor, output: Tensor
+    ) -> Tensor:
+        """See `Ops.add_low_rank`."""
+        self._low_rank.add(states, low_rank, adapters, output)
+        return output
 
     def rms_norm(
         self, states: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
 from fastchat.engine.batching.step import Step
+from fastchat.engine.network.adapters import Stack
 from fastchat.engine.network.decode_graphs import DecodeGraphs, Layers, record_on_cuda
 
 if TYPE_CHECKING:
@@ -65,6 +66,21 @@ class TorchOps:
         """See `Ops.linear`."""
         product = linear(states, matrix, bias)
         return product if add_to is None else add_to.add_(product)
+
+    def low_rank(self, stack: Stack) -> Stack:
+        """See `Ops.low_rank`."""
+        return Stack(
+            stack.down.to(self.device, self.dtype),
+            stack.up.to(self.device, self.dtype),
+            stack.owners.to(self.device),
+        )
+
+    def add_low_rank(
+        self, states: Tensor, low_rank: Stack, adapters: Tensor, output: Tensor
+    ) -> Tensor:
+        """See `Ops.add_low_rank`: a row's sums with other adapters' ranks are set to zero."""
+        low = linear(states, low_rank.down) * (adapters[:, None] == low_rank.owners)  # (T, R)
+        return output.add_(linear(low, low_rank.up))
 
     def rms_norm(
         self, states: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None

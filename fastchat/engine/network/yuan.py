@@ -27,8 +27,8 @@ from fastchat.model.published_weights import layer_shapes
 Read = Callable[[str], Tensor]
 """From a weight's published name to the tensor."""
 
-Stacks = list[dict[str, Stack]]
-"""What adapters add to the matrices of each layer."""
+Stacks = list[dict[str, Any]]
+"""What adapters add to the matrices of each layer, in the form that `Ops.low_rank` gives it."""
 
 
 class Ops(Protocol):
@@ -58,6 +58,24 @@ class Ops(Protocol):
         add_to: Tensor | None = None,
     ) -> Tensor:
         """(T, in) -> (T, out); added to `add_to` in place if that is given."""
+        ...
+
+    def low_rank(self, stack: Stack) -> Any:
+        """Takes over what adapters add to a matrix."""
+        ...
+
+    def add_low_rank(
+        self, states: Tensor, low_rank: Any, adapters: Tensor, output: Tensor
+    ) -> Tensor:
+        """Adds what each row's adapter adds, in place if that is faster.
+
+        A row's result does not depend on what else is loaded or asked for.
+
+        Args:
+            states: (T, in).
+            adapters: (T,) int64 number of each row's adapter, -1 for none.
+            output: (T, out).
+        """
         ...
 
     def rms_norm(
@@ -212,15 +230,16 @@ class Network:
         def made(number: int, name: str) -> Stack | None:
             parts = [(module, outputs[module]) for module in MATRICES[name].modules]
             order = head_order(self.config) if MATRICES[name].by_heads else None
-            return stack(adapters, number, parts, self._small_matrix, order)
+            return stack(adapters, number, parts, order)
 
         return [
-            {name: found for name in MATRICES if (found := made(number, name)) is not None}
+            {
+                name: self.ops.low_rank(found)
+                for name in MATRICES
+                if (found := made(number, name)) is not None
+            }
             for number in range(len(self.layers))
         ]
-
-    def _small_matrix(self, weight: Tensor, row_order: Tensor | None) -> Any:
-        return self.ops.matrix(weight, row_order, fine=True)
 
     def forward(self, step: Step, rows: Tensor | None = None) -> Tensor:
         """Computes a step and keeps what later ones need.
@@ -294,9 +313,7 @@ class Network:
         output = ops.linear(states, matrix, bias=bias, add_to=add_to)
         if adapters is None or (added := self.adapters[layer].get(name)) is None:
             return output
-        low = ops.linear(states, added.down)  # (T, R)
-        low = low * (adapters[:, None] == added.owners.to(low.device))
-        return ops.linear(low, added.up, add_to=output)
+        return ops.add_low_rank(states, added, adapters, output)
 
     def _filter(self, normed: Tensor, number: int, cache: LayerCache, step: Step) -> Tensor:
         """Localized filtering: each token mixed with the two before it; (T, H) -> (T, H)."""
