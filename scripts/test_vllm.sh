@@ -54,4 +54,4 @@ cd "$ROOT" || exit
 export VLLM_CACHE_ROOT="$VENV/cache" TORCHINDUCTOR_CACHE_DIR="$VENV/cache/inductor"
 # vLLM and what it brings warn of a lot that is theirs.
 if [ $# -eq 0 ]; then set -- tests/vllm; fi
-exec "$PYTHON_BIN" -m pytest -W ignore "$@"
+exec "$PYTHON_BIN" -m pytest -W ignore -o timeout=600 "$@"

@@ -21,7 +21,7 @@ from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 from fastchat.engine.base import Grammar, SamplingParams
 from fastchat.engine.loading import end_token_ids
 from fastchat.engine.sampling import RowState
-from fastchat.engine.structured import Grammars
+from fastchat.engine.structured import GrammarMatcher, Grammars
 from fastchat.model.model_folder import read_json
 from fastchat.model.tokenizer_loading import load_tokenizer
 
@@ -92,7 +92,7 @@ class Form:
             no_repeat_ngram=wishes["no_repeat_ngram"], min_new_tokens=wishes["min_new_tokens"]
         )
         self._end_ids = wishes["end_ids"]
-        self._matcher = None
+        self._matcher: GrammarMatcher | None = None
         if wishes["grammar"] is not None:
             assert grammars is not None
             kind, text = wishes["grammar"]

@@ -219,11 +219,11 @@ class YuanForCausalLM(nn.Module, HasInnerState, IsHybrid, SupportsPP):
         self.model = YuanModel(vllm_config=vllm_config, prefix=maybe_prefix(prefix, "model"))
         self.lm_head: nn.Module = PPMissingLayer()
         if get_pp_group().is_last_rank:
-            self.lm_head = ParallelLMHead(
+            head = ParallelLMHead(
                 config.vocab_size, config.hidden_size, prefix=maybe_prefix(prefix, "lm_head")
             )
-            if config.tie_word_embeddings:
-                self.lm_head = self.lm_head.tie_weights(self.model.embed_tokens)
+            tied = config.tie_word_embeddings
+            self.lm_head = head.tie_weights(self.model.embed_tokens) if tied else head
         self.logits_processor = LogitsProcessor(config.vocab_size)
         self.make_empty_intermediate_tensors = self.model.make_empty_intermediate_tensors
 

@@ -25,7 +25,7 @@ for _name, _value in {
 
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Yuan2 in float32 with the demo's tokenizer: three layers, four heads."""
+    """A Yuan2 in float32 with the demo's tokenizer: two layers, four heads."""
     folder = tmp_path_factory.mktemp("small")
     tokenizer = load_tokenizer(Path(fastchat.__file__).parent / "demo" / "checkpoint")
     end = tokenizer.eos_token_id
@@ -34,7 +34,7 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(tokenizer),
         hidden_size=128,  # vLLM on a CPU begins at 32 dimensions a head
         intermediate_size=160,
-        num_hidden_layers=3,
+        num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=640,
         initializer_range=0.2,
@@ -76,7 +76,7 @@ class WorkerProcess:
         )
 
     def wait_until_ready(self) -> None:
-        self._services.wait_until_ready(170)
+        self._services.wait_until_ready(500)
 
 
 @pytest.fixture(scope="session")
