@@ -72,6 +72,7 @@ class WorkerProcess:
                 "fastchat.serve.vllm_worker",
                 [*flags, "--host", "127.0.0.1", "--port", str(port), *FLAGS],
                 f"{self.url}/health",
+                {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"},  # as without these tests
             )
         )
 
