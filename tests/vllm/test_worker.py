@@ -99,7 +99,6 @@ CHATS: dict[str, dict[str, Any]] = {
     "a bias": {"logit_bias": {"9": 100}},
     "top_p 0": {"temperature": 1, "top_p": 0},
     "a least length": {"min_tokens": 8},
-    "no limit": {"max_tokens": None},
     "a schema": {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
     "a tool": {"tools": [TOOL], "tool_choice": "required", "max_tokens": 100},
     "no run twice": {"no_repeat_ngram_size": 2},
