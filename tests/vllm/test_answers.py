@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -127,7 +128,8 @@ def test_two_processes_share_each_layer(
     expected: list[list[int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
+    cores = sorted(os.sched_getaffinity(0))
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", f"{cores[0]}|{cores[-1]}")
     settings = {"tensor_parallel_size": 2, "enable_prefix_caching": True}
     with vllm(small_folder, max_num_batched_tokens=48, **settings) as llm:
         assert answers(llm, prompts) == expected
