@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": ("fastchat.train.plan", "say what a training run needs, and whether it fits"),
     "data": ("", "run a data tool; without a name, list them"),
     "validate": ("fastchat.data.validate", "show data as training sees it"),
+    "eval": ("fastchat.llm_judge.evaluate", "have a model answer questions and a judge mark it"),
     "chat": ("fastchat.serve.chat", "chat in the terminal, with a server or a loaded model"),
     "web": ("fastchat.serve.gradio_web_server_multi", "run the web page"),
     "serve": ("fastchat.serve.launch_all_serve", "start controller, workers and API server"),
@@ -53,6 +54,17 @@ DATA_TOOLS = (
 )
 """Modules of `fastchat.data` that `fastchat data` runs."""
 
+JUDGE_TOOLS = (
+    "compute_agreement",
+    "gen_api_answer",
+    "gen_judgment",
+    "gen_model_answer",
+    "perplexity",
+    "qa_browser",
+    "show_result",
+)
+"""Modules of `fastchat.llm_judge` that `fastchat eval` runs by their names."""
+
 
 def usage() -> str:
     """What the command can do."""
@@ -79,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"fastchat-yuan2 {__version__}")
     elif name == "data":
         _data(flags)
+    elif name == "eval" and flags and (tool := flags[0].replace("-", "_")) in JUDGE_TOOLS:
+        _run(f"fastchat.llm_judge.{tool}", flags[1:])
     elif name in COMMANDS:
         _run(COMMANDS[name][0], flags)
     else:

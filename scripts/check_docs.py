@@ -43,6 +43,8 @@ FOREIGN_FLAGS = {
     "rdzv_backend",
     "rdzv_endpoint",
     "rdzv_id",
+    "nodes",  # sbatch
+    "requeue",
     "address",  # ray
     "head",
 }

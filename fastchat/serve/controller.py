@@ -6,6 +6,7 @@ python3 -m fastchat.serve.controller --host 0.0.0.0
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import Sequence
 
 from fastchat.serve.flags import add_server_flags
@@ -52,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             secrets.VARIABLE,
         )
     app = create_controller_app(settings)
-    run_app(app, sockets, args.host, tls)
+    # What is loaded by now stays; looking for garbage in it would make requests wait.
+    gc.freeze()
+    # Every worker is heard every second: lines of that would hide all others.
+    run_app(app, sockets, args.host, tls, access_log=False)
 
 
 if __name__ == "__main__":

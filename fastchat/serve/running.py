@@ -9,14 +9,13 @@ import asyncio
 import errno
 import logging
 import os
-import signal
 import socket
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from fastchat.entry import INTERRUPTED, run_entry
 from fastchat.errors import FastChatError, SettingsError
 
 if TYPE_CHECKING:
@@ -24,7 +23,16 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-INTERRUPTED = 130
+__all__ = [
+    "EVERYWHERE",
+    "INTERRUPTED",
+    "TlsFiles",
+    "address_of",
+    "bind",
+    "run_app",
+    "run_entry",
+]
+
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (what users type)
 _SHUTDOWN_S = 5
 _BACKLOG = 2048
@@ -50,22 +58,6 @@ class TlsFiles:
             if not Path(path).is_file():
                 raise SettingsError(f"--ssl needs {name} to name a file; it is {path!r}.")
         return cls(paths["SSL_KEYFILE"], paths["SSL_CERTFILE"])
-
-
-def run_entry(main: Callable[[], None]) -> NoReturn:
-    """Runs an entry point and ends the process with its status.
-
-    An error raised on purpose becomes one line on stderr; TERM ends the process cleanly.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        main()
-    except FastChatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    sys.exit(0)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -124,12 +116,24 @@ def _cannot_listen(host: str, port: int, error: OSError) -> FastChatError:
 
 
 def run_app(
-    app: FastAPI, sockets: Sequence[socket.socket], host: str, tls: TlsFiles | None = None
+    app: FastAPI,
+    sockets: Sequence[socket.socket],
+    host: str,
+    tls: TlsFiles | None = None,
+    *,
+    access_log: bool = True,
 ) -> None:
     """Serves an application on bound sockets until INT or TERM.
 
     An application with a `state.drain` is then given the time to finish what it does; a
     second signal ends it at once.
+
+    Args:
+        app: what is served.
+        sockets: from `bind`.
+        host: as it was asked for.
+        tls: serves HTTPS.
+        access_log: whether every request makes a line in the log.
 
     Raises:
         FastChatError: another process listens on the port by now, or the start failed.
@@ -174,6 +178,7 @@ def run_app(
         host=host,
         port=port,
         log_config=None,
+        access_log=access_log,
         timeout_graceful_shutdown=_SHUTDOWN_S,
         ssl_keyfile=tls.key if tls else None,
         ssl_certfile=tls.certificate if tls else None,

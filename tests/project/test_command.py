@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fastchat.__main__ import COMMANDS, DATA_TOOLS, main
+from fastchat.__main__ import COMMANDS, DATA_TOOLS, JUDGE_TOOLS, main
 
 
 def test_every_command_is_a_module_that_can_be_run(root):
@@ -19,16 +19,29 @@ def test_every_command_is_a_module_that_can_be_run(root):
         assert '__name__ == "__main__"' in source, module
 
 
-def test_every_data_tool_has_its_name(root):
+@pytest.mark.parametrize(
+    ("room", "tools"), [("data", DATA_TOOLS), ("llm_judge", (*JUDGE_TOOLS, "evaluate"))]
+)
+def test_every_tool_has_its_name(root, room, tools):
     runnable = {
         path.stem
-        for path in (root / "fastchat" / "data").glob("*.py")
+        for path in (root / "fastchat" / room).glob("*.py")
         if any(
             isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
             for node in ast.parse(path.read_text("utf-8")).body
         )
     }
-    assert runnable == set(DATA_TOOLS)
+    assert runnable == set(tools)
+
+
+def test_the_judges_tools_run_by_their_names():
+    run = subprocess.run(
+        [sys.executable, "-m", "fastchat", "eval", "show-result", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--by-category" in run.stdout
 
 
 def test_the_data_tools_are_listed_and_run(capsys):

@@ -13,7 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 ENTRY_POINTS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in [ROOT / "fastchat" / "__main__.py", *(ROOT / "fastchat" / "serve").glob("*.py")]
+    for path in [
+        ROOT / "fastchat" / "__main__.py",
+        *(ROOT / "fastchat" / "serve").glob("*.py"),
+        *(ROOT / "fastchat" / "llm_judge").glob("*.py"),
+    ]
     if path.exists() and '__name__ == "__main__"' in path.read_text("utf-8")
 )
 # Runs an entry point with --help, then tells which heavy packages that has loaded.
@@ -38,7 +42,13 @@ def test_help_loads_nothing_heavy(module):
     assert json.loads(result.stdout.splitlines()[-1]) == {"status": 0, "heavy": []}
 
 
-LIGHT = ["conversation", "protocol.openai_api_protocol", "serve.controller"]
+LIGHT = [
+    "conversation",
+    "llm_judge.gen_judgment",
+    "llm_judge.show_result",
+    "protocol.openai_api_protocol",
+    "serve.controller",
+]
 
 
 @pytest.mark.parametrize("module", [f"fastchat.{name}" for name in LIGHT])

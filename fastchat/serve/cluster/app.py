@@ -20,6 +20,7 @@ from fastchat.protocol.worker import (
     WorkerStatus,
 )
 from fastchat.serve.cluster.controller import Controller, ControllerSettings
+from fastchat.serve.cluster.quick_routes import QuickAnswer, QuickRoutes
 from fastchat.serve.metrics import add_metrics_route
 from fastchat.serve.streaming import StreamBody
 from fastchat.serve.tracing import telemetry
@@ -52,10 +53,23 @@ def create_controller_app(
     )
     app.state.controller = heart
     install_wire_errors(app)
+    if not telemetry()["tracing"]:  # spans are made by the routes
+        app.add_middleware(QuickRoutes, answers=_quick_answers(heart))
     add_metrics_route(app, heart.metrics)
     _add_worker_routes(app, heart)
     _add_question_routes(app, heart)
     return app
+
+
+def _quick_answers(heart: Controller) -> dict[str, QuickAnswer]:
+    def get_worker_address(body: bytes, _: str) -> WorkerAddress:
+        return heart.worker_address(DispatchQuestion.model_validate_json(body))
+
+    def receive_heart_beat(body: bytes, authorization: str) -> HeartBeatAnswer:
+        heart.check_token(authorization)
+        return heart.heart_beat(HeartBeat.model_validate_json(body))
+
+    return {"/get_worker_address": get_worker_address, "/receive_heart_beat": receive_heart_beat}
 
 
 def _add_worker_routes(app: FastAPI, heart: Controller) -> None:

@@ -116,9 +116,10 @@ class Controller:
         self._http = new_client()
         self.metrics = CollectorRegistry()
         self.metrics.register(Readings(self._read))
-        self._dispatched = Counter(
+        dispatched = Counter(
             PREFIX + "dispatch", "Requests given to workers.", ("policy",), registry=self.metrics
         )
+        self._dispatched = dispatched.labels(settings.dispatch_method)
 
     async def close(self) -> None:
         """Closes the connections to workers."""
@@ -206,13 +207,13 @@ class Controller:
         self.expire()
         for address in question.failed:
             self.registry.missed(address)
-        entries = self.registry.serving(question.model, tried=question.failed)
-        if not entries:
+        workers = self.registry.serving(question.model, tried=question.failed)
+        if not workers:
             return WorkerAddress(address="")
-        entry = self._choose(entries, question.prefix, self._chance)
-        entry.queue_length += 1
-        self._dispatched.labels(self.settings.dispatch_method).inc()
-        return WorkerAddress(address=entry.address, alone=len(entries) == 1)
+        entry = self._choose(workers, question.prefix, self._chance)
+        self.registry.sent(entry.address)
+        self._dispatched.inc()
+        return WorkerAddress(address=entry.address, alone=len(workers) == 1)
 
     async def forward(self, params: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         """A worker's stream, chunk by chunk; failures become an error chunk."""

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from fastchat.protocol.worker import WorkerStatus
-
-
-@dataclass(slots=True)
-class WorkerEntry:
-    """One registered worker.
-
-    Attributes:
-        address: its URL, which is also its name.
-        queue_length: requests running and waiting, as last told, plus those sent since.
-        last_heart_beat: seconds on the clock that the registry's caller uses.
-        suspect: it could not be reached when last tried; cleared by its next sign of life.
-        prompt: its signs of life have come in quick succession, so that one which is late
-            tells something.
-    """
-
-    address: str
-    model_names: list[str]
-    speed: float
-    queue_length: int
-    check_heart_beat: bool
-    last_heart_beat: float
-    multimodal: bool = False
-    suspect: bool = False
-    prompt: bool = False
+from fastchat.serve.cluster.candidates import Candidates, WorkerEntry
 
 
 class Registry:
     """Workers by address.
+
+    Requests come far more often than workers do, so what they ask for is kept between changes:
+    the candidates of each model, and a time before which nobody can have fallen silent.
 
     Args:
         expiration_s: workers that promised heart-beats and gave none for so long are gone.
@@ -44,6 +24,8 @@ class Registry:
         self._expiration_s = expiration_s
         self._late_s = late_s
         self._workers: dict[str, WorkerEntry] = {}
+        self._candidates: dict[str, Candidates] = {}
+        self._due = math.inf
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -67,6 +49,9 @@ class Registry:
             last_heart_beat=now,
             multimodal=multimodal,
         )
+        self._candidates.clear()
+        if check_heart_beat:
+            self._due = min(self._due, now + self._expiration_s)
 
     def update(self, address: str, status: WorkerStatus, *, now: float) -> None:
         """Takes over a worker's own account of itself; unknown workers stay unknown."""
@@ -86,18 +71,36 @@ class Registry:
         entry = self._workers.get(address)
         if entry is None:
             return False
-        entry.queue_length = queue_length
+        self._tell(entry, queue_length)
         entry.prompt = now - entry.last_heart_beat < self._late_s
         entry.last_heart_beat = now
-        entry.suspect = False
+        if entry.prompt:
+            self._due = min(self._due, now + self._late_s)
+        if entry.suspect:
+            entry.suspect = False
+            self._candidates.clear()
         return True
+
+    def sent(self, address: str) -> None:
+        """Notes that a worker was given a request; what it tells later counts instead."""
+        entry = self._workers[address]
+        self._tell(entry, entry.queue_length + 1)
+
+    def _tell(self, entry: WorkerEntry, queue_length: int) -> None:
+        entry.queue_length = queue_length
+        for model in entry.model_names:
+            if (candidates := self._candidates.get(model)) is not None:
+                candidates.told(entry)
 
     def remove(self, address: str) -> bool:
         """Forgets a worker. Returns whether it was known."""
+        self._candidates.clear()
         return self._workers.pop(address, None) is not None
 
     def expire(self, *, now: float) -> list[str]:
         """Removes the workers that have fallen silent. Returns their addresses."""
+        if now <= self._due:
+            return []
         for entry in self._workers.values():
             if entry.prompt and now - entry.last_heart_beat > self._late_s:
                 entry.suspect = True
@@ -108,7 +111,17 @@ class Registry:
         ]
         for address in silent:
             del self._workers[address]
+        self._candidates.clear()
+        self._due = min(map(self._patience, self._workers.values()), default=math.inf)
         return silent
+
+    def _patience(self, entry: WorkerEntry) -> float:
+        """Until when a worker may say nothing without anything to be done about it."""
+        if entry.prompt and not entry.suspect:
+            return entry.last_heart_beat + min(self._late_s, self._expiration_s)
+        if entry.check_heart_beat:
+            return entry.last_heart_beat + self._expiration_s
+        return math.inf
 
     def missed(self, address: str) -> None:
         """Notes that a worker could not be reached.
@@ -119,6 +132,7 @@ class Registry:
         entry = self._workers.get(address)
         if entry is None:
             return
+        self._candidates.clear()
         if entry.check_heart_beat:
             entry.suspect = True
         else:
@@ -143,16 +157,24 @@ class Registry:
             }
         )
 
-    def serving(self, model: str, *, tried: Collection[str] = ()) -> list[WorkerEntry]:
+    def serving(self, model: str, *, tried: Collection[str] = ()) -> Candidates:
         """The workers to choose from for a model: those that can be reached, if any can.
 
         Args:
             model: its name.
             tried: addresses that are no choice unless nothing else is left.
         """
-        entries = [entry for entry in self._workers.values() if model in entry.model_names]
-        untried = [entry for entry in entries if entry.address not in tried] or entries
-        return [entry for entry in untried if not entry.suspect] or untried
+        found = None if tried else self._candidates.get(model)
+        if found is None:
+            found = self._looked_up(model, tried)
+            if found and not tried:
+                self._candidates[model] = found
+        return found
+
+    def _looked_up(self, model: str, tried: Collection[str]) -> Candidates:
+        workers = [entry for entry in self._workers.values() if model in entry.model_names]
+        untried = [entry for entry in workers if entry.address not in tried] or workers
+        return Candidates([entry for entry in untried if not entry.suspect] or untried)
 
     def total(self) -> WorkerStatus:
         """All workers as if they were one."""

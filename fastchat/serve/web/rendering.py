@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
-import re
 from typing import Any
 
 from fastchat.serve.talking.answer import STOPPED
 from fastchat.serve.web.thread import Message, Thread
 from fastchat.serve.web.words import say
+from fastchat.shown_text import shown, typed
+
+__all__ = ["Rendered", "figures", "rendered", "shown", "typed"]
 
 Rendered = list[dict[str, Any]]
 
@@ -16,28 +18,6 @@ Rendered = list[dict[str, Any]]
 def rendered(thread: Thread, language: str) -> Rendered:
     """The messages that are shown, one for each of the path."""
     return [_rendered(message, language) for message in thread.path]
-
-
-# Code and formulas, in which nothing is taken for a tag.
-_VERBATIM = re.compile(
-    r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`+[^`]*`+"
-    r"|\$\$.*?(?:\$\$|\Z)|\$[^$\n]+\$|\\\(.*?\\\)|\\\[.*?\\\])",
-    re.DOTALL,
-)
-_TAG = re.compile(r"<(?=[A-Za-z/!?])")
-_ENTITY = "&lt;"
-
-
-def shown(text: str) -> str:
-    """A message's text so that a page shows all of it: what looks like HTML is text, too."""
-    parts = _VERBATIM.split(text)
-    parts[::2] = [_TAG.sub(_ENTITY, part) for part in parts[::2]]
-    return "".join(parts)
-
-
-def typed(text: str) -> str:
-    """What was typed, of a text that somebody has changed as it was shown."""
-    return text.replace(_ENTITY, "<")
 
 
 def _rendered(message: Message, language: str) -> dict[str, Any]:
