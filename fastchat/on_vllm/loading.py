@@ -61,10 +61,12 @@ def load_served_model(
         SettingsError: settings that this model or this machine cannot be served with.
     """
     chosen = None if conv_template is None else read_conv_template(conv_template)
-    args = engine_args(flags)
-    folder = str(local_folder(model_path, revision=args.revision or "main"))
-    args.model = args.tokenizer = folder
-    args.revision = args.tokenizer_revision = None
+    parsed = parsed_flags(flags)
+    folder = str(local_folder(model_path, revision=parsed.revision or "main"))
+    # Before it is made: it looks a model up on the hub at once where it may not go there.
+    parsed.model = parsed.tokenizer = folder
+    parsed.revision = parsed.tokenizer_revision = None
+    args = AsyncEngineArgs.from_cli_args(parsed)
     if num_gpus is not None:
         args.tensor_parallel_size = num_gpus
     if seed is not None:
@@ -99,14 +101,14 @@ def load_served_model(
     )
 
 
-def engine_args(flags: Sequence[str]) -> AsyncEngineArgs:
-    """What vLLM makes of its own flags; an unknown one ends the program with status 2."""
+def parsed_flags(flags: Sequence[str]) -> argparse.Namespace:
+    """vLLM's own flags; an unknown one ends the program with status 2."""
     parser = FlexibleArgumentParser(
         prog="fastchat.serve.vllm_worker",
         description="Beside the worker's own flags, all of vLLM's engine are known.",
     )
     parsed: argparse.Namespace = AsyncEngineArgs.add_cli_args(parser).parse_args(list(flags))
-    return AsyncEngineArgs.from_cli_args(parsed)
+    return parsed
 
 
 def _check_yuan(folder: str, args: Any) -> None:
