@@ -102,7 +102,7 @@ def load_served_model(
 
 
 def parsed_flags(flags: Sequence[str]) -> argparse.Namespace:
-    """vLLM's own flags; an unknown one ends the program with status 2."""
+    """VLLM's own flags; an unknown one ends the program with status 2."""
     parser = FlexibleArgumentParser(
         prog="fastchat.serve.vllm_worker",
         description="Beside the worker's own flags, all of vLLM's engine are known.",
