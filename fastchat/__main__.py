@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": ("fastchat.serve.launch_all_serve", "start controller, workers and API server"),
     "controller": ("fastchat.serve.controller", "run the controller"),
     "worker": ("fastchat.serve.model_worker", "run a worker that serves a model"),
+    "vllm-worker": ("fastchat.serve.vllm_worker", "run a worker that computes with vLLM"),
     "api": ("fastchat.serve.openai_api_server", "run the OpenAI-compatible API server"),
     "bench": ("fastchat.serve.test_throughput", "measure a worker under load"),
     "doctor": ("fastchat.serve.doctor", "look at this machine, and say what to mend"),

@@ -45,6 +45,8 @@ FOREIGN_FLAGS = {
     "rdzv_id",
     "nodes",  # sbatch
     "requeue",
+    "address",  # ray
+    "head",
 }
 
 

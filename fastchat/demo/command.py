@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastchat.entry import run_entry
 from fastchat.errors import SettingsError
 from fastchat.flag_types import at_least_one
-from fastchat.serve.running import run_entry
 
 if TYPE_CHECKING:
     from rich.console import Console

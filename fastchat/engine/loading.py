@@ -80,7 +80,7 @@ def load_served_model(
         loaded = load_engine(
             base,
             tokenizer,
-            partial(_vocabulary, tokenizer, end_ids),
+            partial(vocabulary_of, tokenizer, end_ids),
             device=torch.device(resolve_device(device)),
             dtype=dtype,
             settings=settings,
@@ -98,7 +98,7 @@ def load_served_model(
         end_ids = end_token_ids(tokenizer, vars(getattr(model, "generation_config", None) or ()))
         loaded = PlainEngine(
             model,
-            _vocabulary(tokenizer, end_ids, model.config.vocab_size),
+            vocabulary_of(tokenizer, end_ids, model.config.vocab_size),
             context_length=get_context_length(model.config),
             grammars=Grammars(tokenizer, model.config.vocab_size, end_ids),
         )
@@ -107,7 +107,7 @@ def load_served_model(
         path=model_path,
         engine=loaded,
         codec=codec_of(tokenizer),
-        chat=_renderer(tokenizer, folder, chosen),
+        chat=renderer_of(tokenizer, folder, chosen),
         conversation=chosen or own_template(folder, end_ids),
         stop_token_ids=end_ids,
         defaults=defaults if seed is None else defaults | {"seed": seed},
@@ -183,7 +183,14 @@ def codec_of(tokenizer: Any) -> TextCodec:
     return tokenizer if isinstance(tokenizer, YuanTokenizer) else LibraryCodec(tokenizer)
 
 
-def _vocabulary(tokenizer: Any, end_ids: Sequence[int], size: int) -> Vocabulary:
+def vocabulary_of(tokenizer: Any, end_ids: Sequence[int], size: int) -> Vocabulary:
+    """What engines know of a model's text.
+
+    Args:
+        tokenizer: of the model.
+        end_ids: the model's own end tokens.
+        size: of the model's logits.
+    """
     codec = codec_of(tokenizer)
     return Vocabulary(
         size=size,
@@ -200,7 +207,8 @@ def _text_stream(tokenizer: Any) -> TextStream:
     return GenericTextStream(tokenizer, skip_special_tokens=True)
 
 
-def _renderer(tokenizer: Any, folder: str, chosen: Conversation | None) -> ChatRenderer:
+def renderer_of(tokenizer: Any, folder: str, chosen: Conversation | None) -> ChatRenderer:
+    """What turns messages into prompts: the chosen template, or the model's own if None."""
     if chosen is None:
         return get_chat_renderer(tokenizer, folder)
     if chosen.name == "yuan2" and isinstance(tokenizer, YuanTokenizer):

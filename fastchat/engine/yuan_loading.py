@@ -72,7 +72,7 @@ def load_engine(
         CheckpointError: weights that are missing, damaged or of another network.
         SettingsError: settings that cannot be used on this device.
     """
-    config = _config(folder)
+    config = config_of(folder)
     with WeightFiles(folder) as weights:
         refuse_other_weights(weights, config)
         held = _dtype(dtype, weights)
@@ -114,7 +114,12 @@ def load_engine(
     )
 
 
-def _config(folder: str) -> YuanConfig:
+def config_of(folder: str) -> YuanConfig:
+    """A checkpoint's config.
+
+    Raises:
+        CheckpointError: it does not describe a Yuan2 network.
+    """
     try:
         return YuanConfig.from_pretrained(folder)
     except FastChatError:

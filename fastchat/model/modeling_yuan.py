@@ -30,7 +30,6 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.modeling_utils import (
     ALL_ATTENTION_FUNCTIONS,
     PreTrainedModel,
-    slice_logits_to_keep,
 )
 from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
@@ -342,7 +341,8 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
                 count = kwargs.get("num_items_in_batch")
                 loss = loss / (max(1, len(places)) if count is None else count)
             return CausalLMOutputWithPast(loss=loss)
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        last = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, last])
         loss = None
         if labels is not None:
             loss = self.loss_function(

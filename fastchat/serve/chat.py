@@ -18,9 +18,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastchat.entry import INTERRUPTED, run_entry
 from fastchat.errors import SettingsError, WorkerUnavailableError
 from fastchat.flag_types import at_least_one
-from fastchat.serve.running import INTERRUPTED, run_entry
 
 if TYPE_CHECKING:
     from fastchat.serve.terminal.answering import Answered
@@ -131,8 +131,8 @@ def _remote(args: argparse.Namespace, leaving: ExitStack) -> tuple[str, Dials, A
 def _local(
     args: argparse.Namespace, more: Sequence[str], leaving: ExitStack
 ) -> tuple[str, Dials, Answering]:
+    from fastchat.engine.from_flags import load_model
     from fastchat.model_flags import add_model_args, check_model_args
-    from fastchat.serve.model_loading import load_model
     from fastchat.serve.terminal.answering import Wishes, answer
 
     flags = argparse.ArgumentParser(prog="fastchat chat --local")

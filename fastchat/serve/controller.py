@@ -9,8 +9,9 @@ import argparse
 import gc
 from collections.abc import Sequence
 
+from fastchat.entry import run_entry
 from fastchat.serve.flags import add_server_flags
-from fastchat.serve.running import EVERYWHERE, TlsFiles, bind, run_app, run_entry
+from fastchat.serve.running import EVERYWHERE, TlsFiles, bind, run_app
 from fastchat.serve.tracing import trace_to
 
 PORT = 21001

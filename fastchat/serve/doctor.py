@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from fastchat import __version__
-from fastchat.serve.running import run_entry
+from fastchat.entry import run_entry
 from fastchat.utils import available_cores
 
 State = Literal["ok", "note", "bad"]

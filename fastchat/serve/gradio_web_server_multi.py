@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastchat.serve.running import run_entry
+from fastchat.entry import run_entry
 from fastchat.serve.web.flags import add_arena_flags, parser, run
 
 

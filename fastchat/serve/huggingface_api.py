@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fastchat.engine.from_flags import load_model
+from fastchat.entry import run_entry
 from fastchat.model_flags import add_model_args, check_model_args
 from fastchat.serve.flags import add_sampling_flags
-from fastchat.serve.model_loading import load_model
-from fastchat.serve.running import run_entry
 
 if TYPE_CHECKING:
     from fastchat.engine.served import ServedModel

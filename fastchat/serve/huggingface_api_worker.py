@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastchat.entry import run_entry
 from fastchat.errors import SettingsError
 from fastchat.flag_types import comma_list
-from fastchat.serve.running import run_entry
 from fastchat.serve.worker_entry import add_worker_flags, serve_worker, settings_of
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fastchat.entry import run_entry
 from fastchat.errors import FastChatError, SettingsError
 from fastchat.flag_types import at_least_one
 from fastchat.model_flags import add_model_args
 from fastchat.serve.launching import Records
 from fastchat.serve.processes import Service
-from fastchat.serve.running import address_of, run_entry
+from fastchat.serve.running import address_of
 
 _CONTROLLER = "fastchat.serve.controller"
 _WORKER = "fastchat.serve.model_worker"

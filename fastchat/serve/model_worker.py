@@ -10,10 +10,11 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fastchat.engine.from_flags import load_model
+from fastchat.entry import run_entry
 from fastchat.flag_types import comma_list
 from fastchat.model_flags import add_model_args, check_model_args
-from fastchat.serve.model_loading import load_model, model_names
-from fastchat.serve.running import run_entry
+from fastchat.serve.model_names import model_names
 from fastchat.serve.worker_entry import add_worker_flags, serve_worker, settings_of
 
 if TYPE_CHECKING:

@@ -12,12 +12,13 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastchat.entry import run_entry
 from fastchat.errors import SettingsError
 from fastchat.flag_types import at_least_one, strings
 from fastchat.serve.flags import add_server_flags
 from fastchat.serve.openai.limits import ApiKey
 from fastchat.serve.openai.settings import AppSettings, CorsSettings, read_api_keys
-from fastchat.serve.running import TlsFiles, bind, run_app, run_entry
+from fastchat.serve.running import TlsFiles, bind, run_app
 from fastchat.serve.tracing import trace_to
 
 if TYPE_CHECKING:

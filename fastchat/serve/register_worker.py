@@ -9,7 +9,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 
-from fastchat.serve.running import run_entry
+from fastchat.entry import run_entry
 
 
 def parser() -> argparse.ArgumentParser:

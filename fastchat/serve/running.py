@@ -16,23 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastchat.entry import INTERRUPTED, run_entry
 from fastchat.errors import FastChatError, SettingsError
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from fastapi import FastAPI
-
-__all__ = [
-    "EVERYWHERE",
-    "INTERRUPTED",
-    "TlsFiles",
-    "address_of",
-    "bind",
-    "run_app",
-    "run_entry",
-]
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (what users type)
 _SHUTDOWN_S = 5

@@ -9,9 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastchat.entry import run_entry
 from fastchat.flag_types import at_least_one
 from fastchat.serve.launching import Records
-from fastchat.serve.running import run_entry
 
 _KINDS = ("all", "controller", "model_worker", "openai_api_server")
 

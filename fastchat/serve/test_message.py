@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 
+from fastchat.entry import run_entry
 from fastchat.errors import UnknownModelError
-from fastchat.serve.running import run_entry
 
 CONTROLLER_ADDRESS = "http://localhost:21001"
 

@@ -14,9 +14,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastchat.entry import run_entry
 from fastchat.errors import UnknownModelError
 from fastchat.flag_types import at_least_one
-from fastchat.serve.running import run_entry
 
 if TYPE_CHECKING:
     from fastchat.serve.cluster.worker_client import WorkerClient

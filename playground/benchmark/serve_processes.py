@@ -267,7 +267,7 @@ def _bare(port: str, backends: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    from fastchat.serve.running import run_entry
+    from fastchat.entry import run_entry
 
     match sys.argv[1:]:
         case ["echo-worker", delay_s, port, controller]:

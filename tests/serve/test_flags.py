@@ -24,7 +24,7 @@ from fastchat.serve import (
     test_throughput,
     worker_entry,
 )
-from fastchat.serve.model_loading import model_names
+from fastchat.serve.model_names import model_names
 from fastchat.serve.openai.limits import ApiKey
 from fastchat.serve.openai.settings import AppSettings, CorsSettings, read_api_keys
 

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fastchat.constants import LOGDIR
+from fastchat.entry import run_entry
 from fastchat.flag_types import at_least_one
 from fastchat.serve.monitor.chat_log import VOTES, Entry, entries, log_files
-from fastchat.serve.running import run_entry
 
 
 @dataclass(slots=True)

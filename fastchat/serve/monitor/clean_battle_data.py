@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from fastchat.constants import LOGDIR
+from fastchat.entry import run_entry
 from fastchat.errors import SettingsError
 from fastchat.flag_types import at_least_one
 from fastchat.serve.monitor.chat_log import VOTES, Entry, entries, log_files
-from fastchat.serve.running import run_entry
 
 _WINNERS = dict(zip(VOTES, ("model_a", "model_b", "tie", "tie (bothbad)"), strict=True))
 

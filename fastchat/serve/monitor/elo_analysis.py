@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastchat.entry import run_entry
 from fastchat.errors import DataError
 from fastchat.flag_types import at_least_one
-from fastchat.serve.running import run_entry
 
 if TYPE_CHECKING:
     from fastchat.serve.web.ratings import Battle, Rated
