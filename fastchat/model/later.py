@@ -5,6 +5,7 @@ transformers' modules for networks take longer to import than all else that serv
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from transformers import AutoModel, AutoModelForCausalLM
@@ -21,12 +22,19 @@ def register_later() -> None:
 def register_network(base: type, causal: type) -> None:
     """Puts the real classes in their places, and makes known what they compute with."""
     from fastchat.model.forest import register_forest_attention
-    from fastchat.model.parallel_styles import register_parallel_styles
 
     AutoModel.register(YuanConfig, base, exist_ok=True)
     AutoModelForCausalLM.register(YuanConfig, causal, exist_ok=True)
     register_forest_attention()
-    register_parallel_styles()
+    _register_parallel_styles()
+
+
+def _register_parallel_styles() -> None:
+    # vLLM, which splits models in its own way, pins a release of transformers that lacks the parts.
+    with suppress(ImportError):
+        from fastchat.model.parallel_styles import register_parallel_styles
+
+        register_parallel_styles()
 
 
 def _later(name: str) -> type:
