@@ -136,6 +136,7 @@ class VllmEngine:
         )
         async with aclosing(stream):
             first = await self._first(stream, request)
+            answer.begin(cached_tokens=first.num_cached_tokens or 0, queued_s=0.0)
             self._prompt_tokens += len(request.prompt_ids)
             self._hit_tokens += first.num_cached_tokens or 0
             self._running += 1

@@ -26,6 +26,7 @@ DIALOGUE = [
     {"role": "assistant", "content": "hi"},
     {"role": "user", "content": "tell me <eod> more"},
 ]
+PASSING = ("id", "created", "model", "prompt_tokens_details")
 SAMPLING = {"temperature": 0, "max_tokens": 12}
 
 
@@ -60,9 +61,9 @@ def client(api: str) -> Iterator[openai.OpenAI]:
 
 
 def bare(answer: Any) -> Any:
-    """What an answer says, without what names it."""
+    """What an answer says, without what names it and what happened to be in a cache."""
     if isinstance(answer, dict):
-        return {k: bare(v) for k, v in answer.items() if k not in ("id", "created", "model")}
+        return {k: bare(v) for k, v in answer.items() if k not in PASSING}
     return [bare(each) for each in answer] if isinstance(answer, list) else answer
 
 
