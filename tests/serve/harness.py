@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import httpx2
@@ -23,7 +24,6 @@ from fastchat.engine.echo import EchoEngine, Script, echo_model
 from fastchat.engine.served import ServedModel
 from fastchat.protocol.worker import RegisterWorker
 from fastchat.serve.cluster.app import Controller, ControllerSettings, create_controller_app
-from fastchat.serve.cluster.connections import tls
 from fastchat.serve.openai.app import create_openai_app
 from fastchat.serve.openai.settings import AppSettings
 from fastchat.serve.running import bind
@@ -31,6 +31,12 @@ from fastchat.serve.worker.app import WorkerSettings, create_worker_app
 from fastchat.serve.worker.registrar import Pace
 
 PATIENCE_S = 20.0
+
+
+@cache
+def tls() -> ssl.SSLContext:
+    """Trusted certificates, which take as long to read as a test takes."""
+    return httpx2.create_ssl_context()
 
 
 class ReservedPort:
