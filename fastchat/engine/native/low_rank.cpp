@@ -19,16 +19,19 @@ float dot(const float* a, const float* b, int64_t width) {
   return sum(sums);
 }
 
-// out[begin, end) += sum over ranks of low[rank] * up[rank]
+// out[begin, end) += sum over ranks of low[rank] * up[rank]. Rank by rank: rows of `up` often lie
+// powers of two apart, where several read side by side would push each other out of the cache.
 void add_ranks(const float* low, const float* up, int64_t ranks, int64_t outputs, int64_t begin,
                int64_t end, float* out) {
-  along(end - begin, [&](int64_t at, int lanes) FASTCHAT_LAMBDA {
-    const float* column = up + begin + at;
-    Floats total = load_some(out + begin + at, lanes);
-    for (int64_t rank = 0; rank < ranks; ++rank)
-      total = fma(broadcast(low[rank]), load_some(column + rank * outputs, lanes), total);
-    store_some(out + begin + at, total, lanes);
-  });
+  for (int64_t rank = 0; rank < ranks; ++rank) {
+    const Floats factor = broadcast(low[rank]);
+    const float* row = up + rank * outputs;
+    along(end - begin, [&](int64_t at, int lanes) FASTCHAT_LAMBDA {
+      const Floats sum = fma(factor, load_some(row + begin + at, lanes),
+                             load_some(out + begin + at, lanes));
+      store_some(out + begin + at, sum, lanes);
+    });
+  }
 }
 
 }  // namespace
@@ -39,14 +42,15 @@ using namespace fastchat;
 extern "C" {
 
 // begins: (adapters + 1) the first rank of each; chosen: (count) an adapter's number, or -1.
-// low: (count, widest) scratch. Returns 1 if a row names an adapter that there is not.
-int fastchat_low_rank(Pool* pool, const float* x, int64_t count, int64_t inputs, const float* down,
-                      const float* up, int64_t outputs, const int64_t* begins, int64_t adapters,
-                      const int64_t* chosen, int64_t widest, float* low, float* out) {
-  for (int64_t row = 0; row < count; ++row)
-    if (chosen[row] < -1 || chosen[row] >= adapters) return 1;
+// An adapter that adds nothing to this matrix may lie beyond those of `begins`.
+// low: (count, widest) scratch.
+void fastchat_low_rank(Pool* pool, const float* x, int64_t count, int64_t inputs,
+                       const float* down, const float* up, int64_t outputs, const int64_t* begins,
+                       int64_t adapters, const int64_t* chosen, int64_t widest, float* low,
+                       float* out) {
+  const auto adds = [&](int64_t row) { return chosen[row] >= 0 && chosen[row] < adapters; };
   pool->run(count, [&](int64_t row) {
-    if (chosen[row] < 0) return;
+    if (!adds(row)) return;
     const int64_t begin = begins[chosen[row]], end = begins[chosen[row] + 1];
     for (int64_t rank = begin; rank < end; ++rank)
       low[row * widest + rank - begin] = dot(x + row * inputs, down + rank * inputs, inputs);
@@ -56,12 +60,11 @@ int fastchat_low_rank(Pool* pool, const float* x, int64_t count, int64_t inputs,
     const int64_t from = item % pieces * kWide, to = std::min(outputs, from + kWide);
     const int64_t first = item / pieces * kRows, last = std::min(count, first + kRows);
     for (int64_t row = first; row < last; ++row) {
-      if (chosen[row] < 0) continue;
+      if (!adds(row)) continue;
       const int64_t begin = begins[chosen[row]];
       add_ranks(low + row * widest, up + begin * outputs, begins[chosen[row] + 1] - begin, outputs,
                 from, to, out + row * outputs);
     }
   });
-  return 0;
 }
 }

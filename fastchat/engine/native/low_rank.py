@@ -23,11 +23,13 @@ class LowRankWeights:
         down: (R, K).
         up: (R, N), each adapter's scale in it.
         begins: (A + 1,) int64; adapter a has the rows `begins[a]` to `begins[a + 1]`.
+        widest: ranks of the adapter with the most.
     """
 
     down: torch.Tensor
     up: torch.Tensor
     begins: torch.Tensor
+    widest: int
 
 
 def low_rank_weights(down: torch.Tensor, up: torch.Tensor, owners: torch.Tensor) -> LowRankWeights:
@@ -40,7 +42,9 @@ def low_rank_weights(down: torch.Tensor, up: torch.Tensor, owners: torch.Tensor)
     """
     sizes = torch.bincount(owners)
     begins = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)])
-    return LowRankWeights(down.float().contiguous(), up.float().T.contiguous(), begins)
+    return LowRankWeights(
+        down.float().contiguous(), up.float().T.contiguous(), begins, int(sizes.max())
+    )
 
 
 class LowRankKernel:
@@ -54,20 +58,10 @@ class LowRankKernel:
     """
 
     def __init__(self, pool: ThreadPool) -> None:
-        pointer, number = ctypes.c_void_p, ctypes.c_int64
+        types = {"p": ctypes.c_void_p, "l": ctypes.c_int64}
         self._pool = pool
         self._call = bind(
-            pool.cdll,
-            "fastchat_low_rank",
-            [pointer] * 2
-            + [number] * 2
-            + [pointer] * 2
-            + [number]
-            + [pointer]
-            + [number]
-            + [pointer, number]
-            + [pointer] * 2,
-            ctypes.c_int,
+            pool.cdll, "fastchat_low_rank", [types[letter] for letter in "ppllpplplplpp"]
         )
 
     def add(
@@ -90,9 +84,8 @@ class LowRankKernel:
         ranks, inputs = weights.down.shape
         outputs = weights.up.shape[1]
         known = len(weights.begins) - 1
-        chosen = torch.where(chosen < known, chosen, -1)
-        low = x.new_empty(count, int(weights.begins.diff().max()))
-        fault = self._call(
+        low = x.new_empty(count, weights.widest)
+        self._call(
             self._pool.handle,
             checked("x", x, (None, inputs), torch.float32),
             count,
@@ -103,9 +96,7 @@ class LowRankKernel:
             checked("begins", weights.begins, (known + 1,), torch.int64),
             known,
             checked("chosen", chosen, (count,), torch.int64),
-            low.shape[1],
+            weights.widest,
             low.data_ptr(),
             checked("out", out, (count, outputs), torch.float32),
         )
-        if fault:
-            raise ValueError(f"chosen={chosen.tolist()} names adapters below -1")
