@@ -10,10 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 
+from fastchat.constants import CONTROLLER_ADDRESS
 from fastchat.entry import run_entry
-from fastchat.errors import UnknownModelError
-
-CONTROLLER_ADDRESS = "http://localhost:21001"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,14 +42,7 @@ async def _ask(args: argparse.Namespace) -> None:
 
     async with Connections() as http:
         controller = ControllerClient(http, args.controller_address)
-        address = args.worker_address
-        if not address:
-            address = (await controller.worker_address(args.model_name)).address
-        if not address:
-            known = ", ".join(await controller.list_models()) or "none"
-            raise UnknownModelError(
-                f"No worker serves {args.model_name!r}.", hint=f"Models: {known}."
-            )
+        address = args.worker_address or await controller.serving(args.model_name)
         params = {
             "model": args.model_name,
             "messages": [{"role": "user", "content": args.message}],

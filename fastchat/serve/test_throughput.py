@@ -14,14 +14,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastchat.constants import CONTROLLER_ADDRESS
 from fastchat.entry import run_entry
-from fastchat.errors import UnknownModelError
 from fastchat.flag_types import at_least_one
 
 if TYPE_CHECKING:
     from fastchat.serve.cluster.worker_client import WorkerClient
 
-CONTROLLER_ADDRESS = "http://localhost:21001"
 _MESSAGE = "Tell me a story with more than 1000 words."
 
 
@@ -79,14 +78,7 @@ async def _measure(args: argparse.Namespace) -> None:
         controller = ControllerClient(http, args.controller_address)
 
         async def worker() -> WorkerClient:
-            address = args.worker_address
-            if not address:
-                address = (await controller.worker_address(args.model_name)).address
-            if not address:
-                known = ", ".join(await controller.list_models()) or "none"
-                raise UnknownModelError(
-                    f"No worker serves {args.model_name!r}.", hint=f"Models: {known}."
-                )
+            address = args.worker_address or await controller.serving(args.model_name)
             return WorkerClient(http, address)
 
         one = await worker()

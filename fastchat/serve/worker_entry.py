@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from fastchat.constants import CONTROLLER_ADDRESS
 from fastchat.flag_types import at_least_one, boolean
 from fastchat.serve.cluster.secrets import controller_token
 from fastchat.serve.flags import add_server_flags
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from fastchat.serve.worker.settings import ServedAdapter
 
 PORT = 21002
-CONTROLLER_ADDRESS = "http://localhost:21001"
 QUEUE_LIMIT = 512
 """Requests in line at most, for workers whose engine has no line of its own."""
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastchat.errors import UnknownModelError
 from fastchat.protocol.worker import (
     HeartBeat,
     HeartBeatAnswer,
@@ -95,6 +96,18 @@ class ControllerClient:
         more = {"prefix": list(prefix), "failed": list(failed)}
         body |= {name: value for name, value in more.items() if value}
         return await self._ask("/get_worker_address", body, WorkerAddress)
+
+    async def serving(self, model: str) -> str:
+        """The address of a worker for a model.
+
+        Raises:
+            UnknownModelError: there is none; names the models that there are.
+        """
+        address = (await self.worker_address(model)).address
+        if not address:
+            known = ", ".join(await self.list_models()) or "none"
+            raise UnknownModelError(f"No worker serves {model!r}.", hint=f"Models: {known}.")
+        return address
 
     async def refresh_all_workers(self) -> None:
         """Makes the controller ask every worker for its state."""

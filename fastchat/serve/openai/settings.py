@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fastchat.constants import WORKER_API_EMBEDDING_BATCH_SIZE, WORKER_API_TIMEOUT
+from fastchat.constants import (
+    CONTROLLER_ADDRESS,
+    WORKER_API_EMBEDDING_BATCH_SIZE,
+    WORKER_API_TIMEOUT,
+)
 from fastchat.errors import SettingsError
 from fastchat.serve.draining import DRAIN_S
 from fastchat.serve.openai.limits import ApiKey
-
-CONTROLLER_ADDRESS = "http://localhost:21001"
 
 
 def read_api_keys(text: str) -> list[ApiKey] | None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastchat.constants import CONVERSATION_TURN_LIMIT, LOGDIR
+from fastchat.constants import CONTROLLER_ADDRESS, CONVERSATION_TURN_LIMIT, LOGDIR
 from fastchat.errors import SettingsError
 from fastchat.flag_types import at_least_one, natural
 from fastchat.serve.running import bind, run_app
@@ -46,7 +46,7 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--share", action="store_true", help="publish the page through Gradio's servers, too")
     add(
         "--controller-url",
-        default="http://localhost:21001",
+        default=CONTROLLER_ADDRESS,
         help='the controller; "" for none, with models of --register-api-endpoint-file only',
     )
     add("--concurrency-count", type=at_least_one, default=10, help="answers written at a time")
